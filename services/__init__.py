@@ -1,0 +1,1 @@
+"""The four gRPC services of Mekiki and the runtime they share."""

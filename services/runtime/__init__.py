@@ -1,0 +1,1 @@
+"""What every service shares: server, batcher, store, operations, limits, images, errors, metrics."""
