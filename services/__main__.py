@@ -1,0 +1,10 @@
+"""All four services in one process on one port: the embedded default."""
+
+from services.anomaly.__main__ import OPENING as ANOMALY
+from services.boxfit.__main__ import OPENING as BOXFIT
+from services.codec.__main__ import OPENING as CODEC
+from services.runtime.server import run
+from services.saliency.__main__ import OPENING as SALIENCY
+
+if __name__ == "__main__":
+    run([CODEC, SALIENCY, BOXFIT, ANOMALY])

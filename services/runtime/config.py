@@ -1,0 +1,68 @@
+"""Settings: a field here, `MEKIKI_FIELD` in the environment and a key in the chart are one name."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from annotated_types import Ge, Gt, Le
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Ge(0), Le(65535)]
+
+
+class Settings(BaseSettings):
+    """What every service is told from outside. Read once, at start; all mistakes are reported together."""
+
+    model_config = SettingsConfigDict(env_prefix="MEKIKI_", extra="ignore", frozen=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 in a container."""
+    port: Port = 8080
+    """gRPC port; 0 takes any free one."""
+    metrics_port: Port = 0
+    """Port of the Prometheus metrics; 0 takes any free one, which the log names."""
+    store_url: str = f"file://{Path.home() / '.local' / 'share' / 'mekiki'}"
+    """Where all state is kept: file:///path or s3://bucket/prefix."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N: where models run."""
+    max_batch: Annotated[int, Ge(1), Le(1024)] = 16
+    """Most requests that are computed together."""
+    max_wait_ms: Annotated[float, Ge(0), Le(1000)] = 2.0
+    """Longest time that a request waits for company."""
+    queue_limit: Annotated[int, Ge(1), Le(100_000)] = 64
+    """Most requests that wait; the next one is answered RESOURCE_EXHAUSTED."""
+    max_message_bytes: Annotated[int, Ge(1 << 20), Le((1 << 31) - 1)] = 64 << 20
+    """Largest message, in and out."""
+    max_pixels: Annotated[int, Gt(0)] = 64_000_000
+    """Most pixels of an image, checked from its header before it is decoded."""
+    stream_window: Annotated[int, Ge(1), Le(1024)] = 8
+    """Most frames of one stream that are in work at once."""
+    max_jobs: Annotated[int, Ge(1), Le(64)] = 1
+    """Most training, encoding and evaluation jobs that run at once on this machine."""
+    drain_timeout_s: Annotated[float, Ge(0)] = 30.0
+    """Longest time that calls in flight may take after SIGTERM."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    weights_dir: Path | None = None
+    """Folder with pretrained weights (safetensors), searched first."""
+    weights_hub: bool = True
+    """Whether weights may be fetched from the hub; off for air-gapped machines."""
+    codec_address: str = "127.0.0.1:8080"
+    """Where the codec service listens."""
+    saliency_address: str = "127.0.0.1:8080"
+    """Where the saliency service listens."""
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load_settings(settings_class: type[SettingsT]) -> SettingsT:
+    """Reads the environment; on mistakes prints each with its variable's name and exits with 2."""
+    try:
+        return settings_class()
+    except ValidationError as error:
+        for mistake in error.errors():
+            name = "MEKIKI_" + "_".join(map(str, mistake["loc"])).upper()
+            print(f"{name}: {mistake['msg']} (is {mistake['input']!r})", file=sys.stderr)  # noqa: T201 - before there is a log
+        raise SystemExit(2) from None
