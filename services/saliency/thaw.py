@@ -1,0 +1,118 @@
+"""The second stage: the deeper half of a backbone, or all of a network that started from nothing, learns along."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from services.saliency.augment import vary
+from services.saliency.head import judge, weigh_classes
+from services.saliency.task import State, Task, Tensors, write_checkpoint
+
+BACKBONE_SHARE = 0.1  # of the learning rate, for what is pretrained, and for the head once it has learnt on it
+WEIGHT_DECAY = 1e-3
+WARM_UP_SHARE = 0.1  # of the steps
+VALIDATION_BATCH = 16
+PHASE = "training the network"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The stage's fixed parts. `epochs` are the numbers of its epochs; `class_weights` is (k,)."""
+
+    task: Task
+    epochs: range
+    learning: dict[str, nn.Parameter]
+    optimiser: torch.optim.Optimizer
+    class_weights: torch.Tensor
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return math.ceil(len(self.task.training) / self.task.recipe.batch_size)
+
+
+def fit_thawed(task: Task, state: State, epochs: range) -> State:
+    """Train the epochs of `epochs` that `state` has not seen yet, with a checkpoint after each.
+
+    The network ends with the tensors of the best epoch of all.
+    """
+    stage = _open_stage(task, state, epochs)
+    for number in range(len(state.history) + 1, epochs.stop):
+        _fit_epoch(stage, state, number)
+        epoch = judge(_score_validation(task), task.classes[task.validation], number)
+        state = state.advance(epoch, task.copy_learning(), _copy_momenta(stage))
+        write_checkpoint(task, state)
+    task.load_learning(state.kept)
+    return state
+
+
+def _open_stage(task: Task, state: State, epochs: range) -> Stage:
+    learning = task.learning
+    for parameter in task.network.module.parameters():
+        parameter.requires_grad_(False)
+    for parameter in learning.values():
+        parameter.requires_grad_()
+    task.load_learning(state.current)
+    optimiser = torch.optim.AdamW(learning.values(), weight_decay=WEIGHT_DECAY)
+    weights = weigh_classes(task.classes[task.training], task.network.linear.out_features)
+    stage = Stage(task, epochs, learning, optimiser, weights)
+    _load_momenta(stage, state.momenta)
+    return stage
+
+
+def _fit_epoch(stage: Stage, state: State, number: int) -> None:
+    """One round over the training pictures. Its chances depend on seed and number alone, so that it can be resumed."""
+    task = stage.task
+    generator = torch.Generator().manual_seed(task.recipe.seed * 1000 + number)
+    order = task.training[torch.randperm(len(task.training), generator=generator)]
+    for step, part in enumerate(torch.split(order, task.recipe.batch_size)):
+        _set_learning_rate(stage, (number - stage.epochs.start) * stage.steps_per_epoch + step)
+        pictures = vary(task.data.pictures[part.numpy()], generator, mirror=state.mirrored)
+        _take_step(stage, task.feed(pictures), task.classes[part.to(task.device)])
+        done = (number - stage.epochs.start) * stage.steps_per_epoch + step + 1
+        task.report(PHASE, done, len(stage.epochs) * stage.steps_per_epoch, state.history)
+
+
+def _take_step(stage: Stage, inputs: torch.Tensor, classes: torch.Tensor) -> None:
+    logits = stage.task.network.module(inputs)
+    loss = functional.cross_entropy(logits, classes, weight=stage.class_weights)
+    gradients = torch.autograd.grad(loss, list(stage.learning.values()))
+    for parameter, gradient in zip(stage.learning.values(), gradients, strict=True):
+        parameter.grad = gradient
+    stage.optimiser.step()
+
+
+def _set_learning_rate(stage: Stage, step: int) -> None:
+    """Warm up, then fall along a cosine (Loshchilov and Hutter, ICLR 2017)."""
+    recipe = stage.task.recipe
+    peak = recipe.learning_rate * (1 if recipe.starts_from_nothing else BACKBONE_SHARE)
+    steps = len(stage.epochs) * stage.steps_per_epoch
+    rise = min(1.0, (step + 1) / max(1.0, WARM_UP_SHARE * steps))
+    fall = 0.5 * (1 + math.cos(math.pi * step / steps))
+    for group in stage.optimiser.param_groups:
+        group["lr"] = peak * rise * fall
+
+
+def _score_validation(task: Task) -> torch.Tensor:
+    """Logits of the validation pictures, (v, k)."""
+    with torch.no_grad():
+        parts = torch.split(task.validation, VALIDATION_BATCH)
+        return torch.cat([task.network.module(task.feed(task.data.pictures[part.numpy()])) for part in parts])
+
+
+def _copy_momenta(stage: Stage) -> Tensors:
+    """Copy the optimiser's memory, by tensor and by what it remembers of it."""
+    return {
+        f"{name}/{key}": value.detach().clone()
+        for name, parameter in stage.learning.items()
+        for key, value in stage.optimiser.state[parameter].items()
+    }
+
+
+def _load_momenta(stage: Stage, momenta: Tensors) -> None:
+    for path, value in momenta.items():
+        name, _, key = path.rpartition("/")
+        stage.optimiser.state[stage.learning[name]][key] = value.clone()
