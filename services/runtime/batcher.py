@@ -71,7 +71,9 @@ class Batcher(Generic[In, Out]):
         if len(self._queue) >= self._queue_limit:
             metrics.REFUSED.labels(self._name, "full").inc()
             raise Overloaded(f"queue {self._name}: {self._queue_limit} requests are waiting", self._retry_after_s())
-        entry = _Entry(value, asyncio.get_running_loop().create_future(), current_deadline(), time.monotonic())
+        entry: _Entry[In, Out] = _Entry(
+            value, asyncio.get_running_loop().create_future(), current_deadline(), time.monotonic()
+        )
         self._enqueue(entry)
         try:
             return await entry.future

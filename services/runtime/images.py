@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import cv2
 import numpy as np
@@ -18,7 +19,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 # The limit is ours, checked against `max_pixels` and named in the error; Pillow's own would only warn.
 pillow.MAX_IMAGE_PIXELS = None
 
-_DTYPES = {types_pb2.DATA_TYPE_UINT8: np.dtype("<u1"), types_pb2.DATA_TYPE_UINT16: np.dtype("<u2")}
+_DTYPES: dict[int, np.dtype[np.uint8] | np.dtype[np.uint16]] = {
+    types_pb2.DATA_TYPE_UINT8: np.dtype("<u1"),
+    types_pb2.DATA_TYPE_UINT16: np.dtype("<u2"),
+}
 _MODES = {"1": "L", "L": "L", "P": "RGBA", "LA": "RGBA", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA", "RGBX": "RGB"}
 _MODES |= {"CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB"}
 
@@ -129,7 +133,7 @@ def _decode_tensor(tensor: types_pb2.Tensor, max_pixels: int, field: str) -> Pix
         raise InvalidArgument(
             f"{field}.data", f"must hold {expected} bytes for {list(shape)}, holds {len(tensor.data)}"
         )
-    pixels = np.frombuffer(tensor.data, dtype).reshape(shape)
+    pixels = cast(Pixels, np.frombuffer(tensor.data, dtype).reshape(shape))
     return pixels[:, :, 0] if len(shape) == 3 and shape[2] == 1 else pixels
 
 
@@ -163,7 +167,8 @@ def _load(picture: ImageFile.ImageFile, data: bytes, field: str) -> Pixels:
         # Pillow halves 16-bit colour to 8 bits without a word; OpenCV keeps it.
         deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if deep is not None and deep.dtype == np.uint16 and deep.ndim == 3:
-            return cv2.cvtColor(deep, cv2.COLOR_BGRA2RGBA if deep.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+            colour: Pixels = cv2.cvtColor(deep, cv2.COLOR_BGRA2RGBA if deep.shape[2] == 4 else cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
+            return colour
     return np.asarray(picture.convert(_MODES[picture.mode]))
 
 

@@ -18,52 +18,56 @@ from services.runtime.status import CODES, to_status
 
 VERSION_KEY = "mekiki-version"
 REQUEST_ID_KEY = "x-request-id"
+Context = grpc.aio.ServicerContext[Any, Any]
+Metadata = tuple[tuple[str, str], ...]
+Handler = grpc.RpcMethodHandler[Any, Any]
+_MAKE: dict[tuple[bool, bool], Callable[..., Handler]] = {  # (request streams, response streams)
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
 _NAMES = {code.value[0]: code.name for code in CODES.values()}
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Wraps the handler of every RPC, unary or stream."""
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps the behaviour of every RPC, unary or stream."""
 
     def __init__(self, version: str) -> None:
         self._version = version
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
-        details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
-        """Returns the handler with the call's context around it."""
-        handler = await continuation(details)
-        if handler is None:
-            return None
-        rpc = details.method
-        if handler.response_streaming:
-            inner = handler.stream_stream or handler.unary_stream
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Returns the handler with the call's context around it; None passes on that nobody serves the RPC."""
+        handler = await continuation(handler_call_details)
+        return None if handler is None else self._wrap(handler_call_details.method, handler)
 
-            async def stream(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:  # noqa: ANN401
-                async with self._call(rpc, context):
-                    async for response in inner(request, context):
-                        yield response
+    def _wrap(self, rpc: str, handler: Handler) -> Handler:
+        inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        outer = self._around_stream(rpc, inner) if handler.response_streaming else self._around_unary(rpc, inner)
+        make = _MAKE[handler.request_streaming, handler.response_streaming]
+        return make(outer, handler.request_deserializer, handler.response_serializer)
 
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-            return make(stream, handler.request_deserializer, handler.response_serializer)
-        single = handler.stream_unary or handler.unary_unary
-
-        async def unary(request: Any, context: grpc.aio.ServicerContext) -> Any:  # noqa: ANN401
+    def _around_unary(self, rpc: str, inner: Any) -> Any:  # noqa: ANN401 - any RPC's behaviour
+        async def answer(request: object, context: Context) -> object:
             async with self._call(rpc, context):
-                return await single(request, context)
+                return await inner(request, context)
 
-        make = (
-            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-        )
-        return make(unary, handler.request_deserializer, handler.response_serializer)
+        return answer
+
+    def _around_stream(self, rpc: str, inner: Any) -> Any:  # noqa: ANN401 - as above
+        async def answer(request: object, context: Context) -> AsyncIterator[object]:
+            async with self._call(rpc, context):
+                async for response in inner(request, context):
+                    yield response
+
+        return answer
 
     @asynccontextmanager
-    async def _call(self, rpc: str, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+    async def _call(self, rpc: str, context: Context) -> AsyncIterator[None]:
         request_id = _request_id(context)
         trailing = ((VERSION_KEY, self._version), (REQUEST_ID_KEY, request_id))
         context.set_trailing_metadata(trailing)
@@ -83,7 +87,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             code = _NAMES.get(status.code, "INTERNAL")
             if code == "INTERNAL":
                 get_logger().error("call failed", exc_info=error)
-            await self._abort(context, status, trailing)
+            await _abort(context, status, trailing)
         except BaseException:
             code = "CANCELLED"
             raise
@@ -93,14 +97,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             metrics.CALL_SECONDS.labels(rpc).observe(time.monotonic() - start)
             get_logger().debug("call", code=code, seconds=round(time.monotonic() - start, 4))
 
-    async def _abort(
-        self, context: grpc.aio.ServicerContext, status: status_pb2.Status, trailing: tuple[tuple[str, str], ...]
-    ) -> None:
-        rich = rpc_status.to_status(status)
-        await context.abort(rich.code, rich.details, (*trailing, *rich.trailing_metadata))
+
+async def _abort(context: Context, status: status_pb2.Status, trailing: Metadata) -> None:
+    rich = rpc_status.to_status(status)
+    await context.abort(rich.code, rich.details, (*trailing, *rich.trailing_metadata))
 
 
-def _request_id(context: grpc.aio.ServicerContext) -> str:
+def _request_id(context: Context) -> str:
     """Returns the caller's id if it is a sane one, else a new one."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable():
