@@ -83,10 +83,11 @@ class Batcher(Generic[In, Out]):
                 metrics.QUEUE_DEPTH.labels(self._name).set(len(self._queue))
 
     async def close(self) -> None:
-        """Stops; what still waits is answered Cancelled."""
+        """Stops; what waits or is being computed is answered Cancelled."""
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
+            self._worker = None
         for entry in list(self._queue.values()):
             _fail(entry.future, Cancelled("the service is stopping"))
         await asyncio.to_thread(self._executor.shutdown)
@@ -102,8 +103,11 @@ class Batcher(Generic[In, Out]):
         while True:
             await self._gather()
             batch = self._take()
-            if batch:
+            try:
                 await self._answer(batch)
+            finally:
+                for entry in batch:
+                    _fail(entry.future, Cancelled("the service is stopping"))
 
     async def _gather(self) -> None:
         """Waits until a batch is full, or its oldest value has waited long enough."""
@@ -141,6 +145,8 @@ class Batcher(Generic[In, Out]):
         return batch
 
     async def _answer(self, batch: list[_Entry[In, Out]]) -> None:
+        if not batch:
+            return
         start = time.monotonic()
         results = await asyncio.get_running_loop().run_in_executor(self._executor, self._run, batch)
         self._batch_seconds = time.monotonic() - start
