@@ -3,15 +3,15 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PROTO_STAMP := build/protos.stamp
-PROTOS := $(shell find protos clients/python/mekiki/_async -name '*.proto' -o -path '*_async*' -name '*.py' 2>/dev/null)
+OUT ?= build/demo
+JOBS ?= 2
 
 # uv trusts what the machine trusts, such as a company's own CA.
 export UV_SYSTEM_CERTS := 1
 export PYTHONPATH := $(CURDIR):$(CURDIR)/clients/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos demo test lint format bench lock clean
+.PHONY: help setup protos demo test lint breaking format bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -24,10 +24,37 @@ $(STAMP): requirements.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@touch $@
 
-protos: $(PROTO_STAMP) ## generate Python from the contract, and the sync client from the async one
-$(PROTO_STAMP): $(STAMP) $(PROTOS) clients/python/generate.py
-	$(BIN)/python clients/python/generate.py
-	@mkdir -p $(@D) && touch $@
+protos: $(STAMP) ## generate Python from the contract, and the sync client from the async one
+	@$(BIN)/python clients/python/generate.py
+
+demo: protos ## the main job on sample parts, or on DATA=folder; writes build/demo/report.html
+	$(BIN)/python -m mekiki.cli demo --out $(OUT) $(if $(DATA),--data $(DATA))
+
+test: protos ## all tests, in parallel
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+lint: protos ## formatting, lint, types, imports, dependencies, the contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy services clients/python/mekiki
+	$(BIN)/lint-imports
+	$(BIN)/deptry services
+	cd protos && ../$(BIN)/buf lint
+	cd protos && ../$(BIN)/buf format --diff --exit-code --path mekiki
+	@$(MAKE) --no-print-directory breaking
+
+breaking: $(STAMP)
+	@base=$$(git describe --tags --abbrev=0 2>/dev/null || git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet main) && \
+	  git ls-tree -d "$$base" protos | grep -q . || { echo "breaking: nothing to compare with"; exit 0; } && \
+	  cd protos && ../$(BIN)/buf breaking --against "../.git#ref=$$base,subdir=protos"
+
+format: $(STAMP) ## let the formatter and the linter repair what they can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	cd protos && ../$(BIN)/buf format --write --path mekiki
+
+bench: protos ## every benchmark, or ONLY="boxfit serving"; writes build/bench/<name>.json
+	$(BIN)/python -m tests.bench $(ONLY)
 
 lock: $(STAMP) ## pin what pyproject.toml asks for
 	$(BIN)/uv pip compile pyproject.toml --group client --group codec --group saliency --group boxfit --group anomaly --group dev \
