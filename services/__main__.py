@@ -6,5 +6,7 @@ from services.codec.__main__ import OPENING as CODEC
 from services.runtime.server import run
 from services.saliency.__main__ import OPENING as SALIENCY
 
+OPENINGS = (CODEC, SALIENCY, BOXFIT, ANOMALY)
+
 if __name__ == "__main__":
-    run([CODEC, SALIENCY, BOXFIT, ANOMALY])
+    run(OPENINGS)

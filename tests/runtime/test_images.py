@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from PIL import Image as pillow
+from PIL import Image as pillow  # noqa: N813 - a module, not a class
 
 from mekiki.types.v1 import types_pb2
 from services.runtime.errors import InvalidArgument
