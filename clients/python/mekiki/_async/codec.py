@@ -1,0 +1,193 @@
+"""Codec: how is a data set kept small, and how is an image made comparable?"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from google.longrunning import operations_pb2_grpc
+
+from mekiki._async.funnel import Funnel
+from mekiki._async.operation import AsyncOperation
+from mekiki._async.streams import Travel, answer_frames, tag_frames
+from mekiki._values.annotation import Annotation
+from mekiki._values.dataset import DEFAULT_ENCODING, Dataset, EncodedDataset, EncodingOptions, ItemsLike, to_item_filter
+from mekiki._values.frame import Answer, Frame
+from mekiki._values.image import ImageLike, to_image
+from mekiki._values.item import AppendedItem, Item, NewItem, PreparedImage, ReadItem
+from mekiki._wire import asynchronous as wire
+from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
+
+PAGE_SIZE = 1000
+
+
+class AsyncCodec:
+    """Data sets: every image exactly, and a prepared, tiny version of it."""
+
+    def __init__(self, channel: wire.Channel, funnel: Funnel) -> None:
+        self._funnel = funnel
+        self._stub = codec_pb2_grpc.CodecServiceStub(channel)
+        self._operations = operations_pb2_grpc.OperationsStub(channel)
+
+    async def create_dataset(self, dataset: str, *, timeout_s: float | None = None) -> Dataset:
+        """Creates an empty data set.
+
+        Raises:
+            AlreadyExists: the name is taken.
+            InvalidArgument: the name is not a letter or digit followed by up to 62 letters, digits, '-', '_' or '.'.
+        """
+        request = codec_pb2.CreateDatasetRequest(dataset=dataset)
+        response = await self._funnel.unary(self._stub.CreateDataset, request, timeout_s)
+        return Dataset.from_proto(response.dataset)
+
+    async def get_dataset(self, dataset: str, *, timeout_s: float | None = None) -> Dataset:
+        """Describes a data set.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        request = codec_pb2.GetDatasetRequest(dataset=dataset)
+        response = await self._funnel.unary(self._stub.GetDataset, request, timeout_s)
+        return Dataset.from_proto(response.dataset)
+
+    async def list_datasets(self, *, timeout_s: float | None = None) -> tuple[Dataset, ...]:
+        """All data sets, by name; `timeout_s` is for each page of 1000."""
+        datasets: list[Dataset] = []
+        request = codec_pb2.ListDatasetsRequest(page_size=PAGE_SIZE)
+        while True:
+            response = await self._funnel.unary(self._stub.ListDatasets, request, timeout_s)
+            datasets += map(Dataset.from_proto, response.datasets)
+            if not response.next_page_token:
+                return tuple(datasets)
+            request.page_token = response.next_page_token
+
+    async def delete_dataset(self, dataset: str, *, timeout_s: float | None = None) -> None:
+        """Deletes a data set with everything in it.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        request = codec_pb2.DeleteDatasetRequest(dataset=dataset)
+        await self._funnel.unary(self._stub.DeleteDataset, request, timeout_s)
+
+    async def append_items(
+        self,
+        dataset: str,
+        items: wire.Input[NewItem],
+        *,
+        window: int | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[Answer[AppendedItem], None]:
+        """Appends items; an answer comes, in order and tagged with the item's id, once the item is durable.
+
+        Args:
+            dataset: name of a data set that exists.
+            items: pulled no further ahead of the answers than `window`, in a thread or task of its own.
+            window: items under way at once; default as the client's options say.
+            timeout_s: deadline of the whole stream; default a day.
+        """
+
+        def make(_: str, item: NewItem) -> codec_pb2.AppendItemsRequest:
+            return codec_pb2.AppendItemsRequest(id=item.item_id, dataset=dataset, item=item.to_proto())
+
+        travel = Travel.of(self._funnel.options, window, timeout_s)
+        requests = tag_frames(items, make)
+        async with aclosing(
+            answer_frames(self._stub.AppendItems, requests, AppendedItem.from_proto, travel)
+        ) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def read_items(
+        self, items: ItemsLike, *, metadata_only: bool = False, timeout_s: float | None = None
+    ) -> AsyncGenerator[ReadItem, None]:
+        """Reads items lazily, in the order of their identifiers; a damaged one carries its error.
+
+        Args:
+            items: a filter, or a data set's name for all of it.
+            metadata_only: leave out the pixels.
+            timeout_s: deadline of the whole stream; default an hour.
+        """
+        request = codec_pb2.ReadItemsRequest(items=to_item_filter(items), metadata_only=metadata_only)
+        async with aclosing(self._funnel.read(self._stub.ReadItems, request, timeout_s)) as responses:
+            async for response in responses:
+                yield ReadItem.from_proto(response)
+
+    async def get_item(self, dataset: str, item_id: str, *, timeout_s: float | None = None) -> Item:
+        """Describes an item, without its pixels.
+
+        Raises:
+            NotFound: there is no such data set or item.
+        """
+        request = codec_pb2.GetItemRequest(dataset=dataset, item_id=item_id)
+        return Item.from_proto((await self._funnel.unary(self._stub.GetItem, request, timeout_s)).item)
+
+    async def update_item(  # noqa: PLR0913 -- what an item has, by name
+        self,
+        dataset: str,
+        item_id: str,
+        *,
+        labels: Sequence[str] | None = None,
+        group: str | None = None,
+        split: str | None = None,
+        annotations: Sequence[Annotation] | None = None,
+        etag: str = "",
+        timeout_s: float | None = None,
+    ) -> Item:
+        """Changes what is given of an item and leaves the rest; returns it as it is now.
+
+        Raises:
+            Conflict: `etag` is given and somebody else has changed the item since.
+            NotFound: there is no such data set or item.
+        """
+        given = {"labels": labels, "group": group, "split": split, "annotations": annotations}
+        item = codec_pb2.Item(
+            item_id=item_id,
+            labels=labels,
+            group=group or "",
+            split=split or "",
+            annotations=None if annotations is None else [annotation.to_proto() for annotation in annotations],
+            etag=etag,
+        )
+        request = codec_pb2.UpdateItemRequest(dataset=dataset, item=item)
+        request.update_mask.paths.extend(name for name, value in given.items() if value is not None)
+        return Item.from_proto((await self._funnel.unary(self._stub.UpdateItem, request, timeout_s)).item)
+
+    async def encode_dataset(
+        self, dataset: str, *, options: EncodingOptions = DEFAULT_ENCODING, timeout_s: float | None = None
+    ) -> AsyncOperation[EncodedDataset]:
+        """Makes the prepared version of a data set: background removed, aligned, blanked, HEVC."""
+        request = codec_pb2.EncodeDatasetRequest(dataset=dataset, options=options.to_proto())
+        record = await self._funnel.start(self._stub.EncodeDataset, request, timeout_s)
+        return AsyncOperation(self._funnel, self._operations, record)
+
+    async def prepare_image(
+        self, dataset: str, image: ImageLike, *, encoding_id: str = "", timeout_s: float | None = None
+    ) -> PreparedImage:
+        """Prepares an image as the items of an encoding (default the newest) were: same reference, same mask."""
+        sent = await wire.run_blocking(to_image, image)
+        request = codec_pb2.PrepareImageRequest(dataset=dataset, encoding_id=encoding_id, image=sent)
+        return PreparedImage.from_proto(await self._funnel.unary(self._stub.PrepareImage, request, timeout_s))
+
+    async def prepare_images(
+        self,
+        dataset: str,
+        images: wire.Input[ImageLike | Frame[ImageLike]],
+        *,
+        encoding_id: str = "",
+        window: int | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[Answer[PreparedImage], None]:
+        """`prepare_image` for a stream: one answer an image, in order; one bad image answers its own error."""
+
+        def make(tag: str, image: ImageLike) -> codec_pb2.PrepareImagesRequest:
+            request = codec_pb2.PrepareImageRequest(dataset=dataset, encoding_id=encoding_id, image=to_image(image))
+            return codec_pb2.PrepareImagesRequest(id=tag, request=request)
+
+        def convert(answer: codec_pb2.PrepareImagesResponse) -> PreparedImage:
+            return PreparedImage.from_proto(answer.response)
+
+        travel = Travel.of(self._funnel.options, window, timeout_s)
+        async with aclosing(
+            answer_frames(self._stub.PrepareImages, tag_frames(images, make), convert, travel)
+        ) as answers:
+            async for answer in answers:
+                yield answer

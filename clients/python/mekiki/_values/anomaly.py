@@ -1,0 +1,257 @@
+"""What anomaly takes and gives: detectors, thresholds, scores."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+from mekiki._values.annotation import Box, ModelRef, WeightsOrigin, time_of
+from mekiki._values.image import Heatmap, ImageLike, to_image
+from mekiki._values.word import number_of, word_of
+from mekiki.anomaly.v1 import anomaly_pb2
+
+
+@dataclass(frozen=True)
+class PatchEngine:
+    """Patch features of several levels against those of the normals. None takes the service's default."""
+
+    input_side: int | None = None
+    """Longer side that images are resized to, 64 to 1024 pixels; default 640 for prepared images, else 384."""
+
+    coreset_fraction: float | None = None
+    """Share of an item's patches that is kept where images are not aligned, 0.001 to 1; default 0.1."""
+
+    def to_proto(self) -> anomaly_pb2.PatchEngine:
+        """For the wire."""
+        return anomaly_pb2.PatchEngine(input_side=self.input_side, coreset_fraction=self.coreset_fraction)
+
+    @classmethod
+    def from_proto(cls, engine: anomaly_pb2.PatchEngine) -> Self:
+        """From the wire."""
+        return cls(
+            input_side=engine.input_side if engine.HasField("input_side") else None,
+            coreset_fraction=engine.coreset_fraction if engine.HasField("coreset_fraction") else None,
+        )
+
+
+DEFAULT_ENGINE = PatchEngine()
+
+
+class MetricLoss(StrEnum):
+    """Loss of the metric engine."""
+
+    L2_SOFTMAX = "l2_softmax"
+    """L2-constrained softmax; scored by the local outlier factor."""
+
+    ARCFACE = "arcface"
+    """Additive angular margin; scored by the largest cosine to a normal."""
+
+    ADACOS = "adacos"
+    """Adaptively scaled cosine; scored by the largest cosine to a normal."""
+
+
+@dataclass(frozen=True)
+class MetricEngine:
+    """Self-supervised metric learning on classes made from normals. None takes the service's default."""
+
+    loss: MetricLoss = MetricLoss.ADACOS
+    class_count: int | None = None
+    """2 (normal, line) or 3 (and distortion); default 3."""
+
+    epochs: int | None = None
+    """Rounds over the items, 1 to 500; default 10."""
+
+    input_size: int | None = None
+    """Side of the square that images are resized to, 32 to 1024 pixels, a multiple of 32; default 224."""
+
+    def to_proto(self) -> anomaly_pb2.MetricEngine:
+        """For the wire."""
+        return anomaly_pb2.MetricEngine(
+            loss=number_of(anomaly_pb2.MetricLoss, self.loss),
+            class_count=self.class_count,
+            epochs=self.epochs,
+            input_size=self.input_size,
+        )
+
+    @classmethod
+    def from_proto(cls, engine: anomaly_pb2.MetricEngine) -> Self:
+        """From the wire."""
+        return cls(
+            loss=MetricLoss(word_of(anomaly_pb2.MetricLoss, engine.loss) or "adacos"),
+            class_count=engine.class_count if engine.HasField("class_count") else None,
+            epochs=engine.epochs if engine.HasField("epochs") else None,
+            input_size=engine.input_size if engine.HasField("input_size") else None,
+        )
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold with its promise."""
+
+    value: float
+    """An image whose score is above it is anomalous."""
+
+    false_alarm_rate: float
+    """The promise: at most this share of normals is called anomalous, 0 to 1."""
+
+    confidence: float
+    """The promise holds with this probability over the choice of the normals, 0 to 1."""
+
+    normal_count: int
+    bank_version: int
+    create_time: datetime
+
+    @classmethod
+    def from_proto(cls, threshold: anomaly_pb2.Threshold) -> Self:
+        """From the wire."""
+        return cls(
+            value=threshold.value,
+            false_alarm_rate=threshold.false_alarm_rate,
+            confidence=threshold.confidence,
+            normal_count=threshold.normal_count,
+            bank_version=threshold.bank_version,
+            create_time=time_of(threshold.create_time),
+        )
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A trained detector."""
+
+    name: str
+    version: int
+    engine: PatchEngine | MetricEngine
+    """With every default filled in."""
+
+    weights: WeightsOrigin
+    dataset: str
+    encoding_id: str
+    """Encoding whose preparation every image gets before it is judged; empty when images are judged as sent."""
+
+    bank_version: int
+    enrolled_count: int
+    vector_count: int
+    threshold: Threshold | None
+    """None until calibrated."""
+
+    create_time: datetime
+
+    @classmethod
+    def from_proto(cls, detector: anomaly_pb2.Detector) -> Self:
+        """From the wire."""
+        metric = detector.WhichOneof("engine") == "metric"
+        return cls(
+            name=detector.name,
+            version=detector.version,
+            engine=MetricEngine.from_proto(detector.metric) if metric else PatchEngine.from_proto(detector.patch),
+            weights=WeightsOrigin.from_proto(detector.weights),
+            dataset=detector.dataset,
+            encoding_id=detector.encoding_id,
+            bank_version=detector.bank_version,
+            enrolled_count=detector.enrolled_count,
+            vector_count=detector.vector_count,
+            threshold=Threshold.from_proto(detector.threshold) if detector.HasField("threshold") else None,
+            create_time=time_of(detector.create_time),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class EnrolledItem:
+    """A normal to enrol."""
+
+    item_id: str
+    """Identifier in the bank: 1 to 255 bytes of UTF-8 without control characters."""
+
+    image: ImageLike
+    """As it would be sent to score_image. A prepared item of the detector's own encoding is taken as it is."""
+
+    def to_proto(self) -> anomaly_pb2.EnrolledItem:
+        """For the wire; reads the file where the image is a path."""
+        return anomaly_pb2.EnrolledItem(item_id=self.item_id, image=to_image(self.image))
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What enrolling did."""
+
+    bank_version: int
+    """Version of the bank that holds all of them; 0 where there was nothing to enrol."""
+
+    enrolled_count: int
+    """Items that were new."""
+
+    duplicate_count: int
+    """Items that had been there."""
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """What forgetting did."""
+
+    bank_version: int
+    """Version of the bank without them; 0 where there was nothing to forget."""
+
+    forgotten_count: int
+    """Items that had been there."""
+
+
+class Verdict(StrEnum):
+    """What a detector says of an image."""
+
+    NORMAL = "normal"
+    """The score is at most the threshold."""
+
+    ANOMALOUS = "anomalous"
+    """The score is above the threshold."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredImage:
+    """How far an image is from the normals, and where."""
+
+    score: float
+    """>= 0; only comparable within one version of one detector."""
+
+    verdict: Verdict | None
+    """None until the detector is calibrated; the score counts all the same."""
+
+    threshold: float | None
+    """The threshold that was used; None until calibrated."""
+
+    heatmap: Heatmap | None
+    """Where, in the image as sent: distances of the same kind as the score; None when none was asked for."""
+
+    region: Box | None
+    """Around the strongest region, in pixels of the image as sent; None unless anomalous."""
+
+    nearest_item_id: str
+    """The enrolled normal that is nearest; empty where the engine has none."""
+
+    model: ModelRef
+    aligned: bool
+    """False when the image did not align to the reference: its score is then high for that reason alone."""
+
+    image_width: int
+    image_height: int
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether the verdict is anomalous; false while there is none."""
+        return self.verdict is Verdict.ANOMALOUS
+
+    @classmethod
+    def from_proto(cls, response: anomaly_pb2.ScoreImageResponse) -> Self:
+        """From the wire."""
+        word = word_of(anomaly_pb2.Verdict, response.verdict)
+        return cls(
+            score=response.score,
+            verdict=Verdict(word) if word else None,
+            threshold=response.threshold if response.HasField("threshold") else None,
+            heatmap=Heatmap.from_proto(response.heatmap) if response.HasField("heatmap") else None,
+            region=Box.from_proto(response.region) if response.HasField("region") else None,
+            nearest_item_id=response.nearest_item_id,
+            model=ModelRef.from_proto(response.model),
+            aligned=response.aligned,
+            image_width=response.image_width,
+            image_height=response.image_height,
+        )

@@ -1,0 +1,146 @@
+"""What boxfit takes and gives: boxes fitted to maps, and to images by way of an explanation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mekiki._values.annotation import Annotation, Box, ModelRef
+from mekiki._values.image import Heatmap, to_heatmap, to_mask
+from mekiki._values.word import number_of
+from mekiki.boxfit.v1 import boxfit_pb2
+
+MapLike: TypeAlias = "NDArray[Any] | Heatmap"
+"""A binary map, (h, w) bool, or a soft one, (h, w) of floats >= 0."""
+
+
+class FitMethod(StrEnum):
+    """How a box is searched."""
+
+    EXACT = "exact"
+    """The provably best box."""
+
+    BAYESIAN = "bayesian"
+    """Bayesian optimisation, as in the original tool."""
+
+    TIGHT = "tight"
+    """The tight box of the largest connected component."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to search. None takes the service's default."""
+
+    method: FitMethod = FitMethod.EXACT
+    threshold: float | None = None
+    """A soft map becomes binary at this fraction of its maximum, 0 < threshold < 1; default 0.3."""
+
+    max_iterations: int | None = None
+    """Bayesian only: steps after the initial design, 1 to 200; default 10."""
+
+    seed: int = 0
+    """Bayesian only."""
+
+    def to_proto(self) -> boxfit_pb2.FitOptions:
+        """For the wire."""
+        return boxfit_pb2.FitOptions(
+            method=number_of(boxfit_pb2.FitMethod, self.method),
+            threshold=self.threshold,
+            max_iterations=self.max_iterations,
+            seed=self.seed,
+        )
+
+
+DEFAULT_FIT = FitOptions()
+
+
+def to_fit_request(map_: MapLike, options: FitOptions) -> boxfit_pb2.FitBoxRequest:
+    """A map to fit, for the wire.
+
+    Raises:
+        TypeError: for an array that is neither bool nor of floats.
+        ValueError: for an array of another shape than (h, w).
+    """
+    values = map_.values if isinstance(map_, Heatmap) else map_
+    if values.dtype == np.bool_:
+        return boxfit_pb2.FitBoxRequest(mask=to_mask(values), options=options.to_proto())
+    if not np.issubdtype(values.dtype, np.floating):
+        raise TypeError(f"a map's dtype must be bool (binary) or a float (soft), not {values.dtype}")
+    return boxfit_pb2.FitBoxRequest(heatmap=to_heatmap(values), options=options.to_proto())
+
+
+@dataclass(frozen=True)
+class BoxFit:
+    """The box that holds a map."""
+
+    box: Box
+    """In pixels of the map."""
+
+    iou: float
+    """With the binary map, 0 to 1."""
+
+    optimal: bool
+    """It is proven that no box has a higher IoU."""
+
+    evaluations: int
+    """Rounds of the search (exact), boxes tried (bayesian) or components seen (tight)."""
+
+    @classmethod
+    def from_proto(cls, response: boxfit_pb2.FitBoxResponse) -> Self:
+        """From the wire."""
+        return cls(Box.from_proto(response.box), response.iou, response.optimal, response.evaluations)
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """Boxes proposed for an image."""
+
+    annotations: tuple[Annotation, ...]
+    """Best first; their boxes are in pixels of the image as sent."""
+
+    model: ModelRef
+    """The classifier that explained the image."""
+
+    image_width: int
+    image_height: int
+
+    @classmethod
+    def from_proto(cls, response: boxfit_pb2.AnnotateImageResponse) -> Self:
+        """From the wire."""
+        return cls(
+            annotations=tuple(map(Annotation.from_proto, response.annotations)),
+            model=ModelRef.from_proto(response.model),
+            image_width=response.image_width,
+            image_height=response.image_height,
+        )
+
+
+@dataclass(frozen=True)
+class AnnotatedDataset:
+    """What AnnotateDataset did."""
+
+    annotated_count: int
+    """Items that got a proposal."""
+
+    skipped_count: int
+    """Items left alone: a person had accepted a box, or their label is skipped."""
+
+    needs_review_count: int
+    """Items whose proposal is marked for a person."""
+
+    failures: Mapping[str, str]
+    """Items that failed, each with the reason."""
+
+    @classmethod
+    def from_proto(cls, response: boxfit_pb2.AnnotateDatasetResponse) -> Self:
+        """From the wire."""
+        return cls(
+            annotated_count=response.annotated_count,
+            skipped_count=response.skipped_count,
+            needs_review_count=response.needs_review_count,
+            failures=MappingProxyType({failure.item_id: failure.reason for failure in response.failures}),
+        )

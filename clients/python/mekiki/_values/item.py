@@ -1,0 +1,192 @@
+"""Items of a data set, and what is done to an image to make it comparable with them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from mekiki import errors
+from mekiki._values.annotation import Affine, Annotation, time_of
+from mekiki._values.image import ImageLike, from_image, to_image
+from mekiki.codec.v1 import codec_pb2
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item, without its pixels."""
+
+    item_id: str
+    labels: tuple[str, ...]
+    """The main one first."""
+
+    group: str
+    """Part, author or day: items of one group never straddle a split."""
+
+    split: str
+    sha256: str
+    """Of the original pixels (raw, row by row), in hexadecimal."""
+
+    width: int
+    height: int
+    channels: int
+    bit_depth: int
+    annotations: tuple[Annotation, ...]
+    etag: str
+    """Changes with every update."""
+
+    create_time: datetime
+
+    @property
+    def label(self) -> str:
+        """The main label; empty where there is none."""
+        return self.labels[0] if self.labels else ""
+
+    @classmethod
+    def from_proto(cls, item: codec_pb2.Item) -> Self:
+        """From the wire."""
+        return cls(
+            item_id=item.item_id,
+            labels=tuple(item.labels),
+            group=item.group,
+            split=item.split,
+            sha256=item.sha256,
+            width=item.width,
+            height=item.height,
+            channels=item.channels,
+            bit_depth=item.bit_depth,
+            annotations=tuple(map(Annotation.from_proto, item.annotations)),
+            etag=item.etag,
+            create_time=time_of(item.create_time),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class NewItem:
+    """An item to append."""
+
+    item_id: str
+    """Unique in the data set: 1 to 255 bytes of UTF-8 without control characters."""
+
+    image: ImageLike
+    """Pixels, a Pillow image, an encoded file's bytes or path; no item of a data set."""
+
+    labels: Sequence[str] = ()
+    """The main one first."""
+
+    group: str = ""
+    split: str = ""
+    annotations: Sequence[Annotation] = ()
+
+    def to_proto(self) -> codec_pb2.NewItem:
+        """For the wire; reads the file where the image is a path."""
+        return codec_pb2.NewItem(
+            item_id=self.item_id,
+            image=to_image(self.image),
+            labels=self.labels,
+            group=self.group,
+            split=self.split,
+            annotations=[annotation.to_proto() for annotation in self.annotations],
+        )
+
+
+@dataclass(frozen=True)
+class AppendedItem:
+    """An item that is durable."""
+
+    item: Item
+    duplicate: bool
+    """It was there already, with the same pixels; nothing was changed."""
+
+    @classmethod
+    def from_proto(cls, response: codec_pb2.AppendItemsResponse) -> Self:
+        """From the wire."""
+        return cls(Item.from_proto(response.response.item), response.response.duplicate)
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """How an image was brought to a reference."""
+
+    affine: Affine
+    """From the original's pixels to the prepared image's."""
+
+    aligned: bool
+    """False: it did not align and was only placed into the frame."""
+
+    score: float
+    """IoU of its mask, once aligned, with the reference's, 0 to 1."""
+
+    reason: str
+    """Why it did not align; empty when it did."""
+
+    @classmethod
+    def from_proto(cls, alignment: codec_pb2.Alignment) -> Self:
+        """From the wire."""
+        return cls(Affine.from_proto(alignment.affine), alignment.aligned, alignment.score, alignment.reason)
+
+
+@dataclass(frozen=True, eq=False)
+class ReadItem:
+    """An item of ReadItems with its pixels, or with what is wrong with it."""
+
+    item: Item
+    alignment: Alignment | None
+    """How it was brought to the reference; None for original pixels."""
+
+    result: NDArray[Any] | None
+    """The pixels; None where the item is damaged or only its description was asked for."""
+
+    error: errors.MekikiError | None
+    """What is wrong with this item; the stream goes on."""
+
+    @property
+    def pixels(self) -> NDArray[Any]:
+        """The pixels, (h, w) or (h, w, 1|3|4) uint8 or uint16, read-only.
+
+        Raises:
+            MekikiError: the item's own error, such as DataLoss.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.result is None:
+            raise errors.FailedPrecondition("only the item's description was read", reason="METADATA_ONLY")
+        return self.result
+
+    @classmethod
+    def from_proto(cls, response: codec_pb2.ReadItemsResponse) -> Self:
+        """From the wire."""
+        return cls(
+            item=Item.from_proto(response.item),
+            alignment=Alignment.from_proto(response.alignment) if response.HasField("alignment") else None,
+            result=from_image(response.image) if response.HasField("image") else None,
+            error=errors.from_status(response.error) if response.HasField("error") else None,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image prepared as the items of an encoding were."""
+
+    pixels: NDArray[Any]
+    """(height, width) or (height, width, 3|4) of the encoding, uint8 or uint16, read-only."""
+
+    alignment: Alignment
+    encoding_id: str
+    image_width: int
+    """Width of the image as sent, pixels."""
+
+    image_height: int
+    """Height of the image as sent, pixels."""
+
+    @classmethod
+    def from_proto(cls, response: codec_pb2.PrepareImageResponse) -> Self:
+        """From the wire."""
+        return cls(
+            pixels=from_image(response.image),
+            alignment=Alignment.from_proto(response.alignment),
+            encoding_id=response.encoding_id,
+            image_width=response.image_width,
+            image_height=response.image_height,
+        )

@@ -1,0 +1,118 @@
+"""What saliency gives: classifiers, classifications, explanations."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+from mekiki._values.annotation import LabelScore, ModelRef, WeightsOrigin, time_of
+from mekiki._values.image import Heatmap
+from mekiki._values.word import word_of
+from mekiki.saliency.v1 import saliency_pb2
+
+
+class ExplainMethod(StrEnum):
+    """How an image is explained."""
+
+    CAM = "cam"
+    """Class activation map in closed form (Zhou et al., 2016)."""
+
+    GRAD_CAM = "grad_cam"
+    """Gradient-weighted class activation map (Selvaraju et al., 2017)."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained classifier."""
+
+    name: str
+    version: int
+    labels: tuple[str, ...]
+    weights: WeightsOrigin
+    input_size: int
+    validation_accuracy: float
+    """Of the kept epoch, 0 to 1."""
+
+    split_by: str
+    """"group" when no group of items is on both sides, else "image" (which flatters the accuracy)."""
+
+    train_count: int
+    validation_count: int
+    best_epoch: int
+    create_time: datetime
+
+    @classmethod
+    def from_proto(cls, classifier: saliency_pb2.Classifier) -> Self:
+        """From the wire."""
+        return cls(
+            name=classifier.name,
+            version=classifier.version,
+            labels=tuple(classifier.labels),
+            weights=WeightsOrigin.from_proto(classifier.weights),
+            input_size=classifier.input_size,
+            validation_accuracy=classifier.validation_accuracy,
+            split_by=classifier.split_by,
+            train_count=classifier.train_count,
+            validation_count=classifier.validation_count,
+            best_epoch=classifier.best_epoch,
+            create_time=time_of(classifier.create_time),
+        )
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What is in an image."""
+
+    labels: tuple[LabelScore, ...]
+    """All labels, most probable first."""
+
+    model: ModelRef
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return self.labels[0].label
+
+    @classmethod
+    def from_proto(cls, response: saliency_pb2.ClassifyImageResponse) -> Self:
+        """From the wire."""
+        return cls(tuple(map(LabelScore.from_proto, response.labels)), ModelRef.from_proto(response.model))
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Which pixels speak for a label."""
+
+    heatmap: Heatmap
+    """Scaled to a maximum of 1; all zero where nothing speaks for the label."""
+
+    label: str
+    """The label that was explained."""
+
+    score: float
+    """Its probability, 0 to 1."""
+
+    labels: tuple[LabelScore, ...]
+    """All labels, most probable first."""
+
+    model: ModelRef
+    method: ExplainMethod
+    image_width: int
+    """Width of the image as sent, pixels."""
+
+    image_height: int
+    """Height of the image as sent, pixels."""
+
+    @classmethod
+    def from_proto(cls, response: saliency_pb2.ExplainImageResponse) -> Self:
+        """From the wire."""
+        return cls(
+            heatmap=Heatmap.from_proto(response.heatmap),
+            label=response.label,
+            score=response.score,
+            labels=tuple(map(LabelScore.from_proto, response.labels)),
+            model=ModelRef.from_proto(response.model),
+            method=ExplainMethod(word_of(saliency_pb2.ExplainMethod, response.method) or "cam"),
+            image_width=response.image_width,
+            image_height=response.image_height,
+        )
