@@ -165,7 +165,7 @@ def _translated(kind: str, name: str) -> Iterator[None]:
     except (FileExistsError, exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
         raise AlreadyExists(kind, name) from error
     except (OSError, exceptions.BaseError) as error:
-        get_logger(kind=kind, name=name).warning("store failed", error=str(error))
+        get_logger(kind=kind, name=name).warning("store failed", error=str(error).partition("\n")[0])
         raise Unavailable(f"the store {_complaint(error)}") from error
 
 
