@@ -97,7 +97,7 @@ def _refuse_unknown(backbone: str) -> None:
 
 
 def _build_small(classes: int, input_size: int, weights: Path | None, seed: int) -> Network:
-    module = small.SmallNetwork(classes)
+    module = small.SmallNetwork(classes).to(memory_format=torch.channels_last)
     small.draw_weights(module, torch.Generator().manual_seed(seed))
     if weights is not None:
         load_weights(module, weights, last_layer="fc", backbone=SMALL)
@@ -117,6 +117,7 @@ def _build_from_timm(backbone: str, classes: int, input_size: int, weights: Path
     input_format = _read_input_format(module, input_size)
     cam_ready = _probe_head(module, input_format.size, backbone)
     layers = tuple(str(stage["module"]) for stage in getattr(module, "feature_info", []))
+    module = module.to(memory_format=torch.channels_last)
     network = Network(backbone, module, input_format, last_layer, layers, cam_ready)
     _blank(network.linear)
     return network
@@ -141,11 +142,7 @@ def _probe_head(module: nn.Module, size: int, backbone: str) -> bool:
 
 
 def _blank(linear: nn.Linear) -> None:
-    """Start the last layer at zero.
-
-    The cross-entropy's gradient sums to zero over the classes, so rows that start equal keep a common mean of zero.
-    A CAM of one row then shows what speaks for its class against the others, not what all classes share.
-    """
+    """Start the last layer at zero: no label is preferred before the first image is seen, whatever the seed."""
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
 

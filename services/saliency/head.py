@@ -11,6 +11,10 @@ from services.saliency.recipe import Epoch
 WEIGHT_DECAY = 1e-3  # per Loshchilov and Hutter (ICLR 2019); keeps the layer tame where features outnumber images
 
 
+MIRROR_LOSS = 0.2  # of the images
+MIRROR_SURENESS = 6.6  # the chi-square of one in a hundred
+
+
 @dataclass(frozen=True)
 class Head:
     """A linear layer: `weight` (k, d), `bias` (k,)."""
@@ -44,8 +48,7 @@ def fit_head(
 ) -> Iterator[Head]:
     """Learn by Adam on standardised features, and yield the head, in terms of the features as given, after every epoch.
 
-    `features` (n, d), `classes` (n,) int64. Starts at zero, so that the rows stay
-    centred (see `backbones._blank`).
+    `features` (n, d), `classes` (n,) int64.
     """
     centre = features.mean(0)
     spread = features.std(0).clamp(min=1e-3 * float(features.std()) + 1e-8)
@@ -93,7 +96,6 @@ def tells_left_from_right(
         truth = classes[~learn]
         plain = torch.cat([plain, head.score(features[~learn]).argmax(1) == truth])
         flipped = torch.cat([flipped, head.score(mirrored[~learn]).argmax(1) == truth])
-    return float(plain.float().mean() - flipped.float().mean()) > MIRROR_LOSS
-
-
-MIRROR_LOSS = 0.2  # of accuracy; what chance does to a few images stays mostly under it
+    lost, won = int((plain & ~flipped).sum()), int((flipped & ~plain).sum())
+    is_much = lost - won > MIRROR_LOSS * len(classes)
+    return is_much and (lost - won) ** 2 > MIRROR_SURENESS * (lost + won)  # McNemar (1947): no whim of a few images

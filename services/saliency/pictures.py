@@ -74,9 +74,12 @@ def prepare(image: npt.NDArray[np.generic], size: int, field: str = "image") -> 
 
 
 def normalise(pictures: Pixels, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """Turn (n, s, s, 3) uint8 into (n, 3, s, s) float32, shifted and scaled by the backbone's own mean and spread."""
+    """Turn (n, s, s, 3) uint8 into (n, 3, s, s) float32, shifted and scaled by the backbone's own mean and spread.
+
+    Its memory is laid out channels last, as the networks' (`backbones.py`): on a CPU that is nearly twice as fast.
+    """
     # A copy, since the pictures may be a read-only map of a file, which torch would warn about.
     planes = torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float().div(255)
     centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)
     spread = torch.tensor(std, device=device).view(1, 3, 1, 1)
-    return ((planes - centre) / spread).contiguous()
+    return ((planes - centre) / spread).contiguous(memory_format=torch.channels_last)

@@ -121,7 +121,8 @@ def fingerprint_training(data: TrainingSet, recipe: Recipe, weights: bytes) -> s
 
 def write_checkpoint(task: Task, state: State) -> None:
     """Hand the state to whoever keeps checkpoints."""
-    parts = {"kept": state.kept, "current": state.current, "momenta": state.momenta}
+    kept = {} if state.kept is state.current else state.kept  # nothing is written twice
+    parts = {"kept": kept, "current": state.current, "momenta": state.momenta}
     tensors = {f"{part}:{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
     history = [dataclasses.asdict(epoch) for epoch in state.history]
     about = {"fingerprint": task.fingerprint, "mirrored": state.mirrored, "history": history}
@@ -140,7 +141,7 @@ def read_checkpoint(task: Task) -> State | None:
         return None
     history = tuple(Epoch(**epoch) for epoch in about["history"])
     kept, current, momenta = (_pick(tensors, part, task.device) for part in ("kept", "current", "momenta"))
-    return State(bool(about["mirrored"]), history, kept, current, momenta)
+    return State(bool(about["mirrored"]), history, kept or current, current, momenta)
 
 
 def _pick(tensors: Tensors, part: str, device: torch.device) -> Tensors:

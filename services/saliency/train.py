@@ -12,6 +12,7 @@ validation pictures is kept.
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from services.saliency.backbones import build_network
 from services.saliency.frozen import fit_frozen, start_from_nothing
@@ -37,6 +38,7 @@ def train_classifier(
     frozen_epochs = 0 if recipe.starts_from_nothing else max(1, round(FROZEN_SHARE * recipe.rounds))
     state = read_checkpoint(task) or _begin(task, frozen_epochs)
     state = fit_thawed(task, state, range(frozen_epochs + 1, recipe.rounds + 1))
+    _centre_rows(task.network.linear)
     best = max(state.history, key=lambda epoch: epoch.rank)
     counts = len(task.training), len(task.validation)
     return Training(task.network, labels, task.split.by, state.mirrored, *counts, best, state.history)
@@ -52,6 +54,16 @@ def _open_task(
     network.module.to(device)
     fingerprint = fingerprint_training(data, recipe, weights.read_bytes() if weights else b"")
     return labels, Task(network, data, torch.from_numpy(classes).to(device), split, recipe, watch, fingerprint)
+
+
+def _centre_rows(linear: nn.Linear) -> None:
+    """Take out of the last layer what all labels share.
+
+    The softmax does not see it, but a CAM would show it: what is left speaks for one label against the others.
+    """
+    with torch.no_grad():
+        linear.weight.sub_(linear.weight.mean(0))
+        linear.bias.sub_(linear.bias.mean())
 
 
 def _begin(task: Task, frozen_epochs: int) -> State:

@@ -1,0 +1,186 @@
+"""A trained classifier: what is in an image, and which pixels say so. Frozen once constructed, safe for any threads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from services.runtime.errors import DataLoss, InvalidArgument
+from services.saliency import bundle, explain
+from services.saliency.backbones import Network, build_network
+from services.saliency.pictures import normalise, prepare
+
+MAX_HEATMAP_SIDE = 4096  # cells
+_FORMAT = 1  # of the saved form; a reader refuses what it does not know
+
+
+class Method(StrEnum):
+    """How an image is explained. AUTO is CAM where the head allows it, else GRAD_CAM."""
+
+    AUTO = "auto"
+    CAM = "cam"
+    GRAD_CAM = "grad_cam"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities by label, (k,) float32 in the order of `labels`; they add up to 1."""
+
+    labels: tuple[str, ...]
+    probabilities: npt.NDArray[np.float32]
+
+    @property
+    def ranking(self) -> tuple[tuple[str, float], ...]:
+        """All labels with their probabilities, most probable first."""
+        order = np.argsort(-self.probabilities, kind="stable")
+        return tuple((self.labels[index], float(self.probabilities[index])) for index in order)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to explain in an image: "" asks for the most probable label, and for the last feature map.
+
+    `heatmap_side` is the longer side of the map wanted, in cells, in the image's shape; 0 means the layer's own grid.
+    """
+
+    label: str = ""
+    method: Method = Method.AUTO
+    layer: str = ""
+    heatmap_side: int = 0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A heat map (h, w) float32 in [0, 1] over the whole image, for `label`, made by `method` (never AUTO)."""
+
+    heatmap: npt.NDArray[np.float32]
+    label: str
+    method: Method
+    prediction: Prediction
+
+    @property
+    def score(self) -> float:
+        """The label's probability."""
+        return float(self.prediction.probabilities[self.prediction.labels.index(self.label)])
+
+
+class Classifier:
+    """A network with names for its outputs.
+
+    image → squeeze to the network's square → features (c, h, w) → mean → linear → softmax → probabilities
+                                                       ↘ CAM or Grad-CAM → heat map
+    """
+
+    def __init__(self, network: Network, labels: tuple[str, ...], device: torch.device) -> None:
+        self.labels = labels
+        self.network = network
+        self._device = device
+        network.module.to(device).eval()
+        for parameter in network.module.parameters():
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+    def save(self) -> bytes:
+        """Write all tensors and what is needed to rebuild the network. The same classifier gives the same bytes."""
+        about = {
+            "format": _FORMAT,
+            "backbone": self.network.backbone,
+            "input_size": self.network.input_format.size,
+            "labels": list(self.labels),
+        }
+        return bundle.pack(dict(self.network.module.state_dict()), about)
+
+    @classmethod
+    def load(cls, data: bytes, device: torch.device) -> "Classifier":
+        """Read what `save` wrote; it answers as the saved one, to the bit. Raises DataLoss for damaged bytes."""
+        tensors, about = bundle.unpack(data)
+        if about.get("format") != _FORMAT:
+            raise DataLoss(f"a classifier of format {about.get('format')!r}; this version reads format {_FORMAT}")
+        network = _rebuild(tensors, about)
+        return cls(network, tuple(about["labels"]), device)
+
+    def classify(self, images: Sequence[npt.NDArray[np.generic]]) -> list[Prediction]:
+        """Say what is in each image ((h, w) or (h, w, 1|3|4), uint8 or uint16), whatever their sizes.
+
+        Raises InvalidArgument for an image of another type or shape.
+        """
+        if not images:
+            return []
+        features = explain.compute_features(self.network, self._feed(images))
+        return self._predict(features)
+
+    def explain(self, images: Sequence[npt.NDArray[np.generic]], question: Question) -> list[Explanation]:
+        """Say which pixels of each image speak for a label.
+
+        Raises InvalidArgument for an unknown label, layer or side, or a method that the network does not allow.
+        """
+        method = self.check_question(question)
+        if not images:
+            return []
+        inputs = self._feed(images)
+        features = explain.compute_features(self.network, inputs)
+        predictions = self._predict(features)
+        labels = [question.label or prediction.ranking[0][0] for prediction in predictions]
+        classes = torch.tensor([self.labels.index(label) for label in labels], device=self._device)
+        maps = self._compute_maps(inputs, features, classes, method, question.layer).cpu().numpy()
+        sizes = [fit_heatmap(image.shape, question.heatmap_side) for image in images]
+        heatmaps = [explain.finish_heatmap(raw, size) for raw, size in zip(maps, sizes, strict=True)]
+        made = zip(heatmaps, labels, predictions, strict=True)
+        return [Explanation(heatmap, label, method, prediction) for heatmap, label, prediction in made]
+
+    def check_question(self, question: Question) -> Method:
+        """Give the method that will be used. Raises InvalidArgument for what this classifier cannot answer."""
+        if question.label and question.label not in self.labels:
+            known = ", ".join(self.labels[:20])
+            raise InvalidArgument("label", f"{question.label!r} is none of this classifier's labels: {known}")
+        if not 0 <= question.heatmap_side <= MAX_HEATMAP_SIDE:
+            raise InvalidArgument("heatmap_side", f"{question.heatmap_side} is outside 0 to {MAX_HEATMAP_SIDE} cells")
+        closed_form = self.network.cam_ready and not question.layer
+        if question.method is Method.CAM and not closed_form:
+            why = "CAM knows no layer but the last" if question.layer else "the head has no closed form"
+            raise InvalidArgument("method", f"{why}; use GRAD_CAM")
+        if question.method is Method.AUTO:
+            return Method.CAM if closed_form else Method.GRAD_CAM
+        return question.method
+
+    def _feed(self, images: Sequence[npt.NDArray[np.generic]]) -> torch.Tensor:
+        form = self.network.input_format
+        pictures = np.stack([prepare(image, form.size) for image in images])
+        return normalise(pictures, form.mean, form.std, self._device)
+
+    def _predict(self, features: torch.Tensor) -> list[Prediction]:
+        logits = explain.compute_logits(self.network, features).cpu()
+        # In double precision, so that the probabilities add up to 1 as closely as float32 can say.
+        rows = torch.softmax(logits.double(), dim=1).float().numpy()
+        return [Prediction(self.labels, row) for row in rows]
+
+    def _compute_maps(
+        self, inputs: torch.Tensor, features: torch.Tensor, classes: torch.Tensor, method: Method, layer: str
+    ) -> torch.Tensor:
+        if method is Method.CAM:
+            return explain.compute_cam(self.network, features, classes)
+        if layer:
+            return explain.compute_grad_cam_at(self.network, inputs, classes, layer)
+        return explain.compute_grad_cam(self.network, features, classes)
+
+
+def _rebuild(tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> Network:
+    network = build_network(about["backbone"], len(about["labels"]), input_size=about["input_size"])
+    try:
+        network.module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DataLoss(f"the saved tensors are not those of {about['backbone']!r}: {error}") from error
+    return network
+
+
+def fit_heatmap(shape: tuple[int, ...], side: int) -> tuple[int, int] | None:
+    """Give (width, height) of a map whose longer side is `side`, in the shape of an image (h, w, ...); None for 0."""
+    if side == 0:
+        return None
+    height, width = shape[:2]
+    longer = max(height, width)
+    return max(1, round(side * width / longer)), max(1, round(side * height / longer))
