@@ -1,10 +1,11 @@
 """Around every call: request id, deadline, metrics, and the one place where errors become status codes."""
 
+import inspect
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import structlog
@@ -20,7 +21,10 @@ VERSION_KEY = "mekiki-version"
 REQUEST_ID_KEY = "x-request-id"
 Context = grpc.aio.ServicerContext[Any, Any]
 Metadata = tuple[tuple[str, str], ...]
-Handler = grpc.RpcMethodHandler[Any, Any]
+if TYPE_CHECKING:
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+else:
+    Handler = grpc.RpcMethodHandler  # generic only to type checkers
 _MAKE: dict[tuple[bool, bool], Callable[..., Handler]] = {  # (request streams, response streams)
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
@@ -47,11 +51,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, rpc: str, handler: Handler) -> Handler:
         inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        outer = self._around_stream(rpc, inner) if handler.response_streaming else self._around_unary(rpc, inner)
+        # A streaming handler may also be a coroutine that writes to the context, as health's Watch is.
+        around = self._around_stream if inspect.isasyncgenfunction(inner) else self._around_coroutine
         make = _MAKE[handler.request_streaming, handler.response_streaming]
-        return make(outer, handler.request_deserializer, handler.response_serializer)
+        return make(around(rpc, inner), handler.request_deserializer, handler.response_serializer)
 
-    def _around_unary(self, rpc: str, inner: Any) -> Any:  # noqa: ANN401 - any RPC's behaviour
+    def _around_coroutine(self, rpc: str, inner: Any) -> Any:  # noqa: ANN401 - any RPC's behaviour
         async def answer(request: object, context: Context) -> object:
             async with self._call(rpc, context):
                 return await inner(request, context)

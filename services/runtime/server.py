@@ -37,7 +37,7 @@ class Service:
         descriptor: of its proto service.
         servicer: answers its RPCs.
         add_to_server: the generated function that registers the servicer.
-        operations: its long-running operations, where it has some.
+        operations: its long-running operations, where it has some; the server opens and closes them.
         start: awaited before health says SERVING.
         close: awaited after the last call has ended.
     """
@@ -111,8 +111,7 @@ class Server:
         self._register()
         await self._server.start()
         for service in self._services:
-            await service.start()
-            self._closing.push_async_callback(service.close)
+            await self._start(service)
         http, _ = start_http_server(first.metrics_port, addr=first.host)
         self._closing.callback(http.server_close)
         self._closing.callback(http.shutdown)
@@ -129,6 +128,13 @@ class Server:
         await self._server.stop(self._settings[0].drain_timeout_s)
         await self._closing.aclose()
         self._log.info("stopped", services=self._names())
+
+    async def _start(self, service: Service) -> None:
+        self._closing.push_async_callback(service.close)
+        if service.operations is not None:
+            await service.operations.open()
+            self._closing.push_async_callback(service.operations.close)
+        await service.start()
 
     def _bind(self, host: str, port: int) -> int:
         try:
