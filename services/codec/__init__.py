@@ -1,0 +1,1 @@
+"""Codec answers: how is a data set kept small, and how is an image made comparable?"""

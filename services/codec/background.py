@@ -1,0 +1,173 @@
+"""Which pixels of an image belong to the part.
+
+Both methods look at a copy of at most 512 pixels a side: the mask only guides alignment and blanking.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from services.codec.rembg_process import RembgProcess
+from services.runtime.errors import FailedPrecondition, InvalidArgument
+
+Image = NDArray[np.uint8]  # (h, w) or (h, w, 3)
+Mask = NDArray[np.bool_]  # (h, w)
+
+CONTRAST = "contrast"
+REMBG = "rembg"
+MODEL_FILE = "u2netp.onnx"
+
+_WORK_SIDE = 512
+_BORDER_SHARE = 0.03
+_LEAST_PART = 0.05
+"""A component that has less than this share of the largest one's area is dirt, not part."""
+_LEAST_HOLE = 0.04
+"""A hole with less background than this share of the part's area is a highlight."""
+
+
+@dataclass(frozen=True)
+class Remover:
+    """A method of background removal that is ready to be used.
+
+    Attributes:
+        method: "contrast" or "rembg".
+        description: what is used and why, as a sentence for people.
+    """
+
+    method: str
+    description: str
+    process: RembgProcess | None = None
+
+    def find_part(self, image: Image) -> Mask:
+        """Returns the part's mask, (h, w); empty where nothing stands out.
+
+        Raises:
+            Unavailable: the process that runs the network does not answer.
+        """
+        small = _shrink(image)
+        mask = find_contrast(small) if self.process is None else self.process.find_foreground(small) >= 128
+        return _enlarge(mask, image.shape[:2])
+
+
+def open_remover(method: str, process: RembgProcess | None, searched: Path) -> Remover:
+    """Returns the remover of a method.
+
+    Args:
+        method: "auto" (rembg where it can be had, else contrast), "contrast" or "rembg".
+        process: runs the network; None where there is no model file.
+        searched: the folder where the model file was looked for.
+
+    Raises:
+        FailedPrecondition: rembg is asked for and its model is missing; the message names the file and the folder.
+        InvalidArgument: no such method.
+    """
+    if method not in ("auto", CONTRAST, REMBG):
+        raise InvalidArgument("background", f"must be auto, contrast or rembg, is {method!r}")
+    missing = f"put {MODEL_FILE} into {searched}"
+    if method == REMBG and process is None:
+        raise FailedPrecondition("WEIGHTS_MISSING", f"background removal by rembg is not available: {missing}")
+    if method == CONTRAST:
+        return Remover(CONTRAST, "Background found by contrast against the border's colour, as asked.")
+    if process is None:
+        return Remover(CONTRAST, f"Background found by contrast against the border's colour; for rembg {missing}.")
+    return Remover(REMBG, "Background found by rembg (U^2-Net, small).", process)
+
+
+def find_contrast(image: Image) -> Mask:
+    """Returns what differs from the colour along the image's border, (h, w).
+
+    The distance to the border's median colour is smoothed and cut by Otsu's method (1979), but never below what the
+    border itself scatters; shadows are cut off, small holes filled, and components far smaller than the largest dropped.
+    """
+    distance = _distance_to_border(image)  # (h, w) float32
+    border = _border_pixels(distance)
+    scatter = float(np.median(border) + 6 * 1.4826 * np.median(np.abs(border - np.median(border))))
+    mask = distance > max(_otsu(distance, distance), scatter, 4.0)
+    if not mask.any():
+        return mask
+    mask = _fill(mask.astype(np.uint8), ~mask)
+    return _fill(_keep_large(_close(mask & ~_find_shadow(distance, mask))), ~mask)
+
+
+def _find_shadow(distance: NDArray[np.float32], mask: Mask) -> Mask:
+    """Returns the pixels of the mask that belong to a shadow, (h, w).
+
+    A shadow fades into the background without an edge, while the part's outline is one: it is what can be reached from
+    outside without crossing an edge, and stands out less than the part does.
+    """
+    slope = cv2.magnitude(cv2.Scharr(distance, cv2.CV_32F, 1, 0), cv2.Scharr(distance, cv2.CV_32F, 0, 1))
+    smooth = slope < _otsu(slope, slope[mask])
+    _, labels = cv2.connectedComponents(smooth.astype(np.uint8), connectivity=4)
+    outside = np.zeros(int(labels.max()) + 1, bool)
+    outside[np.unique(labels[smooth & ~mask])] = True
+    return outside[labels] & smooth & (distance < _otsu(distance, distance[mask]))
+
+
+def _otsu(values: NDArray[np.float32], population: NDArray[np.float32]) -> float:
+    """Returns Otsu's threshold of a population, in 1/255 of the largest of `values`."""
+    scale = 255 / max(float(values.max()), 1e-6)
+    cut, _ = cv2.threshold(np.uint8(population.reshape(1, -1) * scale), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return float(cut) / scale
+
+
+def _distance_to_border(image: Image) -> NDArray[np.float32]:
+    channels = image.reshape(*image.shape[:2], -1).astype(np.float32)
+    colour = np.median(_border_pixels(channels), axis=0)
+    distance = np.sqrt(((channels - colour) ** 2).mean(axis=2))
+    sigma = max(image.shape[:2]) / 700
+    smooth: NDArray[np.float32] = cv2.GaussianBlur(distance, (0, 0), max(sigma, 0.5))
+    return smooth
+
+
+def _border_pixels(values: NDArray[Any]) -> NDArray[Any]:
+    """Returns the pixels of a frame along the border, (n, ...)."""
+    rim = max(2, round(_BORDER_SHARE * min(values.shape[:2])))
+    inner = np.ones(values.shape[:2], bool)
+    inner[rim:-rim, rim:-rim] = False
+    pixels: NDArray[Any] = values[inner]
+    return pixels
+
+
+def _close(mask: Mask) -> NDArray[np.uint8]:
+    size = 2 * max(1, round(max(mask.shape) / 350)) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    closed: NDArray[np.uint8] = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    return closed
+
+
+def _keep_large(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    areas[0] = 0
+    large = areas >= max(_LEAST_PART * areas.max(), 1)
+    return large[labels].astype(np.uint8)
+
+
+def _fill(mask: NDArray[np.uint8], background: Mask) -> Mask:
+    """Fills holes that hold little background: highlights, not the open hole of a washer."""
+    count, labels = cv2.connectedComponents(1 - mask, connectivity=4)
+    open_area = np.bincount(labels[background], minlength=count)
+    filled = open_area < _LEAST_HOLE * mask.sum()
+    filled[0] = True  # the mask itself
+    filled[np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])] = False  # the surroundings
+    return filled[labels] | mask.astype(bool)
+
+
+def _shrink(image: Image) -> Image:
+    factor = _WORK_SIDE / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    small: Image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return small
+
+
+def _enlarge(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    if mask.shape == shape:
+        return mask
+    grey = cv2.resize(mask.astype(np.uint8) * 255, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return grey >= 128
