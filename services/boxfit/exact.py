@@ -68,7 +68,7 @@ def fit_exact(ones: Map) -> Fit:
     columns = np.flatnonzero((framed[:, 1:] != framed[:, :-1]).any(axis=0))
     (top, left, bottom, right), inside, union, rounds = _solve(framed, rows, columns)
     box = Box(int(columns[left]), int(rows[top]), int(columns[right]), int(rows[bottom]))
-    return Fit(box=box, intersection=inside, union=union, iterations=rounds, optimal=True)
+    return Fit(box=box, intersection=inside, union=union, evaluations=rounds, optimal=True)
 
 
 @_compiled

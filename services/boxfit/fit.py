@@ -32,14 +32,14 @@ class Box:
 class Fit:
     """A box and its agreement with the map, as the two integers of intersection over union.
 
-    `optimal` is true only where the method has proven that no box has a higher IoU. `iterations` counts Dinkelbach
-    rounds for the exact method, evaluated boxes for the Bayesian one, and is 1 for the tight one.
+    `optimal` is true only where the method has proven that no box has a higher IoU. `evaluations` counts rounds of
+    the search (exact), boxes tried (bayesian) or components seen (tight).
     """
 
     box: Box
     intersection: int  # pixels that are in the box and in the map
     union: int  # pixels that are in either
-    iterations: int
+    evaluations: int
     optimal: bool
 
     @property
@@ -51,15 +51,15 @@ class Fit:
 def check_map(ones: Map) -> None:
     """Raise InvalidArgument unless `ones` is a boolean (h, w) array of an acceptable size with a true pixel in it."""
     if ones.ndim != 2 or ones.dtype != np.bool_:
-        raise InvalidArgument("map", f"must be a boolean (h, w) array, got {ones.dtype} with {ones.ndim} axes")
+        raise InvalidArgument("map", f"must be a boolean (h, w) array, is {ones.dtype} with {ones.ndim} axes")
     if ones.size > MAX_MAP_PIXELS:
-        raise InvalidArgument("map", f"may have at most {MAX_MAP_PIXELS} pixels, got {ones.size}")
+        raise InvalidArgument("map", f"must have at most {MAX_MAP_PIXELS} pixels, has {ones.size}")
     if not ones.any():
-        raise InvalidArgument("map", f"must have at least 1 pixel set, got 0 of {ones.size}")
+        raise InvalidArgument("map", f"must have at least 1 pixel set, has 0 of {ones.size}")
 
 
-def measure_fit(ones: Map, box: Box, iterations: int, *, optimal: bool) -> Fit:
+def measure_fit(ones: Map, box: Box, evaluations: int, *, optimal: bool) -> Fit:
     """Count the pixels that `box` and the map share; the box must lie inside the map."""
     inside = int(np.count_nonzero(ones[box.y_min : box.y_max, box.x_min : box.x_max]))
     union = int(np.count_nonzero(ones)) + box.area - inside
-    return Fit(box=box, intersection=inside, union=union, iterations=iterations, optimal=optimal)
+    return Fit(box=box, intersection=inside, union=union, evaluations=evaluations, optimal=optimal)
