@@ -1,0 +1,169 @@
+"""The networks that see: one of timm with its ImageNet weights, or a small one of our own for when there are none."""
+
+from pathlib import Path
+from typing import Protocol
+
+import safetensors
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+from services.runtime.errors import DataLoss, FailedPrecondition, InvalidArgument
+
+DEFAULT_BACKBONE = "mobilenetv2_100"
+SMALL_BACKBONE = "small"
+
+# Layers whose shape depends on the number of classes somebody once trained for; we never use them.
+_CLASSIFIER_LAYERS = ("classifier.", "fc.", "head.fc.")
+
+
+class Backbone(Protocol):
+    """A convolutional network read at three depths.
+
+    Images are (n, 3, h, w) float32, normalised, h and w multiples of 32.
+    """
+
+    name: str
+    level_channels: int
+    channels: int
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of stride 8 and stride 16; their channels add up to `level_channels`."""
+        ...
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last feature map before pooling: (n, `channels`, h / 32, w / 32)."""
+        ...
+
+    def module(self) -> nn.Module:
+        """The network itself: to train it, move it, save it."""
+        ...
+
+
+def hub_repo(backbone: str) -> str | None:
+    """The hub repository that holds the weights of `backbone`, None for the small network, which has none.
+
+    Raises:
+        InvalidArgument: timm knows no such network.
+    """
+    if backbone == SMALL_BACKBONE:
+        return None
+    if not timm.is_model(backbone):
+        raise InvalidArgument("backbone", f"must be {SMALL_BACKBONE!r} or a timm network, got {backbone!r}")
+    pretrained = timm.get_pretrained_cfg(backbone)
+    return str(pretrained.hf_hub_id) if pretrained is not None and pretrained.hf_hub_id else None
+
+
+def open_backbone(name: str, weights: Path | None, seed: int = 0) -> Backbone:
+    """Build the network `name` in evaluation mode.
+
+    Args:
+        name: "small" or the name of a timm network.
+        weights: a safetensors file in timm's layout (the classifier may be missing); None leaves the network as
+            initialised, which is right for "small" and for a network whose trained state is loaded next.
+        seed: of the initialisation.
+
+    Raises:
+        InvalidArgument: timm knows no such network, or it has no maps of stride 8 and 16.
+        FailedPrecondition: WEIGHTS_MISMATCH, the file does not fit the network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone: Backbone = SmallBackbone() if name == SMALL_BACKBONE else TimmBackbone(name)
+    if weights is not None:
+        _load_weights(backbone, weights)
+    backbone.module().eval()
+    return backbone
+
+
+class TimmBackbone:
+    """Any convolutional network of timm that can return intermediate maps."""
+
+    def __init__(self, name: str) -> None:
+        hub_repo(name)
+        self.name = name
+        self._network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+        info = getattr(self._network, "feature_info", None) or []
+        by_stride = {level["reduction"]: (index, level["num_chs"]) for index, level in enumerate(info)}
+        if not {8, 16} <= by_stride.keys():
+            raise InvalidArgument("backbone", f"must have feature maps of stride 8 and 16, {name!r} has not")
+        self._indices = [by_stride[8][0], by_stride[16][0]]
+        self.level_channels = by_stride[8][1] + by_stride[16][1]
+        self.channels = int(getattr(self._network, "head_hidden_size", None) or self._network.num_features)  # type: ignore[arg-type]
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """See `Backbone`; the network is left as soon as stride 16 is reached."""
+        levels: list[Tensor] = self._network.forward_intermediates(  # type: ignore[operator]
+            images, indices=self._indices, stop_early=True, intermediates_only=True
+        )
+        return levels
+
+    def features(self, images: Tensor) -> Tensor:
+        """See `Backbone`."""
+        features: Tensor = self._network.forward_features(images)  # type: ignore[operator]
+        return features
+
+    def module(self) -> nn.Module:
+        """See `Backbone`."""
+        return self._network
+
+
+class SmallBackbone:
+    """A network of 0.2 M parameters that is trained on the given images.
+
+    image -> [3x3 /2, 3x3] x 3 -> stride 8, 48 channels -> [3x3 /2, 3x3] -> stride 16, 96 -> [3x3 /2] -> stride 32, 128
+    """
+
+    name = SMALL_BACKBONE
+    level_channels = 48 + 96
+    channels = 128
+
+    def __init__(self) -> None:
+        self._fine = nn.Sequential(*_stage(3, 16), *_stage(16, 32), *_stage(32, 48))
+        self._middle = nn.Sequential(*_stage(48, 96))
+        self._coarse = nn.Sequential(*_convolve(96, self.channels, stride=2))
+        self._network = nn.Sequential(self._fine, self._middle, self._coarse)
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """See `Backbone`."""
+        fine = self._fine(images)
+        return [fine, self._middle(fine)]
+
+    def features(self, images: Tensor) -> Tensor:
+        """See `Backbone`."""
+        features: Tensor = self._network(images)
+        return features
+
+    def module(self) -> nn.Module:
+        """See `Backbone`."""
+        return self._network
+
+
+def _stage(inputs: int, outputs: int) -> list[nn.Module]:
+    return [*_convolve(inputs, outputs, stride=2), *_convolve(outputs, outputs, stride=1)]
+
+
+def _convolve(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def _load_weights(backbone: Backbone, path: Path) -> None:
+    try:
+        given = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise DataLoss(f"{path.name} is no safetensors file: {error}") from error
+    wanted = backbone.module().state_dict()
+    fitting = {name: value for name, value in given.items() if not name.startswith(_CLASSIFIER_LAYERS)}
+    wrong = sorted(
+        name
+        for name in wanted.keys() | fitting.keys()
+        if name not in wanted or name not in fitting or wanted[name].shape != fitting[name].shape
+    )
+    if wrong:
+        raise FailedPrecondition(
+            "WEIGHTS_MISMATCH", f"{path.name} does not fit {backbone.name}: {', '.join(wrong[:3])}"
+        )
+    backbone.module().load_state_dict(fitting)

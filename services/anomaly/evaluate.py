@@ -1,0 +1,144 @@
+"""How well scores tell good from bad. Nothing here chooses anything: the threshold comes from normals alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from services.runtime.errors import InvalidArgument
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share with its exact interval (Clopper and Pearson 1934), 95 % unless said otherwise."""
+
+    count: int
+    total: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RocPoint:
+    """What a threshold at `threshold` (a score at or above it is an anomaly) would do."""
+
+    threshold: float
+    false_alarm_rate: float
+    detection_rate: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures over a labelled test set."""
+
+    auroc: float
+    average_precision: float
+    roc: tuple[RocPoint, ...]
+    false_alarms: Rate | None  # at the threshold, None where the detector has none
+    misses: Rate | None
+    detections_by_label: dict[str, Rate]  # per kind of defect; empty without a threshold
+
+
+def evaluate_scores(
+    scores: NDArray[np.float64], is_bad: NDArray[np.bool_], labels: list[str], threshold: float | None
+) -> Evaluation:
+    """Compare scores with the truth.
+
+    Args:
+        scores: (n,) the higher, the less normal.
+        is_bad: (n,) the truth.
+        labels: n names; those of bad images say the kind of defect.
+        threshold: a score above it is an anomaly.
+
+    Raises:
+        InvalidArgument: there is no good image, or no bad one.
+    """
+    _check_both_kinds(is_bad)
+    above = np.zeros(len(scores), dtype=np.bool_) if threshold is None else scores > threshold
+    known = threshold is not None
+    kinds = sorted({label for label, bad in zip(labels, is_bad, strict=True) if bad}) if known else []
+    named = np.array(labels, dtype=object)
+    return Evaluation(
+        auroc=compute_auroc(scores, is_bad),
+        average_precision=compute_average_precision(scores, is_bad),
+        roc=trace_roc(scores, is_bad),
+        false_alarms=count_rate(above[~is_bad]) if known else None,
+        misses=count_rate(~above[is_bad]) if known else None,
+        detections_by_label={kind: count_rate(above[is_bad & (named == kind)]) for kind in kinds},
+    )
+
+
+def compute_auroc(scores: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> float:
+    """The probability that a bad image scores above a good one, ties counted half (Mann and Whitney 1947), exactly."""
+    _check_both_kinds(is_bad)
+    bad, good = int(is_bad.sum()), int((~is_bad).sum())
+    ranks = stats.rankdata(scores)  # ties share their mean rank: multiples of one half, exact in double precision
+    return float((ranks[is_bad].sum() - bad * (bad + 1) / 2) / (bad * good))
+
+
+def compute_average_precision(scores: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> float:
+    """The mean, over the recall gained at each distinct score, of the precision there; no interpolation."""
+    _check_both_kinds(is_bad)
+    detected, raised, _ = _count_at_distinct_scores(scores, is_bad)
+    gained = np.diff(detected, prepend=0) / is_bad.sum()
+    return float((gained * detected / raised).sum())
+
+
+def trace_roc(scores: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> tuple[RocPoint, ...]:
+    """The curve from (0, 0) to (1, 1), a point for each distinct score."""
+    _check_both_kinds(is_bad)
+    detected, raised, levels = _count_at_distinct_scores(scores, is_bad)
+    bad, good = int(is_bad.sum()), int((~is_bad).sum())
+    points = zip(levels, (raised - detected) / good, detected / bad, strict=True)
+    return (RocPoint(np.inf, 0.0, 0.0), *(RocPoint(float(level), float(x), float(y)) for level, x, y in points))
+
+
+def count_rate(hits: NDArray[np.bool_], confidence: float = 0.95) -> Rate:
+    """How often `hits` (n,) is true, with the exact interval of `confidence`."""
+    count, total, tail = int(hits.sum()), len(hits), (1 - confidence) / 2
+    low = float(stats.beta.ppf(tail, count, total - count + 1)) if count > 0 else 0.0
+    high = float(stats.beta.ppf(1 - tail, count + 1, total - count)) if count < total else 1.0
+    return Rate(count, total, count / total if total else 0.0, low, high)
+
+
+class PixelCurve:
+    """Pixel AUROC over any number of heat maps in constant memory.
+
+    Heat is counted in the 65,536 values of half precision, which keep its order to 0.1 %; over those it is exact.
+    """
+
+    def __init__(self) -> None:
+        self._counts = np.zeros((2, 1 << 16), dtype=np.int64)  # good and bad pixels by the bits of their heat
+
+    def add(self, heatmap: NDArray[np.float32], truth: NDArray[np.bool_]) -> None:
+        """Count an image; heat is at least 0, so the order of its bits is the order of its values."""
+        if heatmap.shape != truth.shape:
+            raise InvalidArgument("mask", f"must have the shape of the image {heatmap.shape}, got {truth.shape}")
+        bits = np.clip(heatmap, 0, 65504).astype(np.float16).view(np.uint16)
+        for kind, chosen in enumerate((~truth, truth)):
+            self._counts[kind] += np.bincount(bits[chosen], minlength=1 << 16)
+
+    def compute_auroc(self) -> float | None:
+        """The probability that a defective pixel is hotter than a good one; None before there are both."""
+        good, bad = self._counts
+        if not good.sum() or not bad.sum():
+            return None
+        below = np.cumsum(good) - good
+        return float((bad * (below + good / 2)).sum() / (float(good.sum()) * float(bad.sum())))
+
+
+def _count_at_distinct_scores(
+    scores: NDArray[np.float64], is_bad: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """For each distinct score, from the highest: bad images at or above it, all images at or above it, the score."""
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    ends = np.flatnonzero(np.diff(ordered, append=-np.inf))
+    return np.cumsum(is_bad[order], dtype=np.int64)[ends], (ends + 1).astype(np.int64), ordered[ends]
+
+
+def _check_both_kinds(is_bad: NDArray[np.bool_]) -> None:
+    if is_bad.all() or not is_bad.any():
+        raise InvalidArgument("items", f"must hold good and bad images, got {len(is_bad)} of one kind")

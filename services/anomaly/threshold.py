@@ -1,0 +1,87 @@
+"""A threshold from normal scores alone, with a stated false-alarm rate and the confidence that it is kept.
+
+Let F be the distribution of the scores of normal images and s_(k) the k-th smallest of n independent ones. The share of
+future normals above s_(k) is 1 - F(s_(k)), whose law does not depend on F: F(s_(k)) is Beta(k, n + 1 - k), or larger in
+the stochastic order when F has steps. So P(false-alarm rate of s_(k) <= a) >= P(Binomial(n, 1 - a) <= k - 1).
+(Wilks, "Determination of sample sizes for setting tolerance limits", Annals of Mathematical Statistics 12, 1941.)
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from services.runtime.errors import FailedPrecondition, InvalidArgument
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A score above `value` is an anomaly."""
+
+    value: float
+    false_alarm_rate: float  # at most this share of normal images is above `value` ...
+    confidence: float  # ... with this probability, over the draw of the normals
+    rank: int  # `value` is the rank-th smallest of `normals` scores
+    normals: int
+
+
+def count_needed_normals(false_alarm_rate: float, confidence: float) -> int:
+    """The fewest normals for which the largest score is a threshold that keeps the promise; 299 for 1 % with 95 %.
+
+    Raises:
+        InvalidArgument: a rate or a confidence that is not between 0 and 1.
+    """
+    _check_share("false_alarm_rate", false_alarm_rate)
+    _check_share("confidence", confidence)
+    return math.ceil(math.log1p(-confidence) / math.log1p(-false_alarm_rate) - 1e-9)
+
+
+def choose_rank(normals: int, false_alarm_rate: float, confidence: float) -> int:
+    """The smallest k such that the k-th smallest of `normals` scores keeps the promise.
+
+    Raises:
+        FailedPrecondition: TOO_FEW_NORMALS, naming how many are needed.
+    """
+    needed = count_needed_normals(false_alarm_rate, confidence)
+    if normals < needed:
+        raise FailedPrecondition(
+            "TOO_FEW_NORMALS",
+            f"at most {false_alarm_rate:g} false alarms with confidence {confidence:g} needs {needed} normal images,"
+            f" got {normals}",
+        )
+    # ppf gives the smallest x with P(Binomial <= x) >= confidence, and k - 1 is that x.
+    return min(int(stats.binom.ppf(confidence, normals, 1 - false_alarm_rate)) + 1, normals)
+
+
+def choose_threshold(scores: NDArray[np.float64], false_alarm_rate: float, confidence: float) -> Threshold:
+    """The lowest threshold that keeps the promise.
+
+    Args:
+        scores: (n,) of normal images, none of which was in the bank that it was compared with.
+        false_alarm_rate: between 0 and 1, such as 0.01.
+        confidence: between 0 and 1, such as 0.95.
+
+    Raises:
+        FailedPrecondition: TOO_FEW_NORMALS.
+        InvalidArgument: a rate, a confidence or a score that cannot be.
+    """
+    if not np.isfinite(scores).all():
+        raise InvalidArgument("scores", "must be finite")
+    rank = choose_rank(len(scores), false_alarm_rate, confidence)
+    value = float(np.sort(scores)[rank - 1])
+    return Threshold(value, false_alarm_rate, confidence, rank, len(scores))
+
+
+def split_folds(items: list[str], folds: int, seed: int = 0) -> list[list[str]]:
+    """`items` in `folds` random parts whose sizes differ by one at most; each is scored while it is not in the bank."""
+    if not 2 <= folds <= len(items):
+        raise InvalidArgument("folds", f"must be from 2 to the number of items ({len(items)}), got {folds}")
+    order = np.random.default_rng(seed).permutation(len(items))
+    return [[items[index] for index in order[fold::folds]] for fold in range(folds)]
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise InvalidArgument(name, f"must lie between 0 and 1, got {value:g}")

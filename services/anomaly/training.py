@@ -1,0 +1,185 @@
+"""From normal images to a `Model`: everything of a detector but its bank and its threshold."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from services.anomaly.backbones import SMALL_BACKBONE, Backbone, open_backbone
+from services.anomaly.engines.defects import PartLocator
+from services.anomaly.engines.engine import Engine
+from services.anomaly.engines.losses import ADACOS, L2_SOFTMAX, MetricLoss, open_loss
+from services.anomaly.engines.metric import MetricEngine
+from services.anomaly.engines.patch import PatchEngine
+from services.anomaly.engines.training import Journal, Lesson, train_metric
+from services.anomaly.frames import Framing, fit_area, resize
+from services.runtime.errors import DataLoss, InvalidArgument
+
+_SMALL_LESSON_SIDE_PX = 224
+_SMALL_EPOCHS = 20
+_SMALL_LEARNING_RATE = 2e-3  # from nothing: there is no ImageNet to forget
+
+
+@dataclass(frozen=True)
+class PatchOptions:
+    """Options of engine `patch`."""
+
+    input_side_px: int  # longer side of what the network sees
+    coreset_fraction: float = 0.1
+
+
+@dataclass(frozen=True)
+class MetricOptions:
+    """Options of engine `metric`."""
+
+    loss: str = ADACOS
+    class_count: int = 3
+    epochs: int = 10
+    input_side_px: int = 224  # a square of this side has as many pixels as what the network sees
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a detector is built; with the tensors it is all of it."""
+
+    options: PatchOptions | MetricOptions
+    backbone: str
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained embedder: plan, framing and engine."""
+
+    plan: Plan
+    framing: Framing
+    engine: Engine
+    tensors: dict[str, Tensor]  # of the network and the head, on the CPU
+
+
+def train_model(
+    plan: Plan,
+    images: Sequence[NDArray[np.generic]],
+    framing: Framing,
+    weights: Path | None,
+    device: torch.device,
+    journal: Journal,
+) -> Model:
+    """Train the embedder of a detector on normal images.
+
+    The patch engine with a pretrained backbone learns nothing; with the small one, and the metric engine always, the
+    network learns to tell normal from made-up defects.
+
+    Args:
+        plan: what to build.
+        images: normal ones, prepared where `framing` has a mask.
+        framing: what of an image counts.
+        weights: of the backbone; None for "small".
+        device: to compute on.
+        journal: called after every epoch.
+
+    Raises:
+        InvalidArgument: no images, or options that contradict each other.
+    """
+    if len(images) == 0:
+        raise InvalidArgument("items", "must select at least 1 normal image, got 0")
+    backbone = open_backbone(plan.backbone, weights, plan.seed)
+    head = _open_head(plan, backbone)
+    lesson = _plan_lesson(plan, images, framing)
+    if lesson is not None:
+        backbone.module().to(device)
+        head.module().to(device)
+        train_metric(backbone, head, lesson, journal)
+    return _assemble(plan, framing, backbone, head, device)
+
+
+def _plan_lesson(plan: Plan, images: Sequence[NDArray[np.generic]], framing: Framing) -> Lesson | None:
+    if isinstance(plan.options, MetricOptions):
+        pixels, parts = collect_lesson(images, framing, plan.options.input_side_px)
+        return Lesson(pixels, parts, plan.options.class_count, plan.options.epochs, seed=plan.seed)
+    if plan.backbone != SMALL_BACKBONE:
+        return None
+    pixels, parts = collect_lesson(images, framing, _SMALL_LESSON_SIDE_PX)
+    return Lesson(pixels, parts, 3, _SMALL_EPOCHS, _SMALL_LEARNING_RATE, plan.seed)
+
+
+def collect_lesson(
+    images: Sequence[NDArray[np.generic]], framing: Framing, side_px: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """All images at one size (n, h, w, 3) with the mask of the part in each (n, h, w): the given one, or as located."""
+    shape = fit_area(framing.cut(images[0]).shape[:2], side_px)
+    pixels = np.stack([resize(framing.cut(image), shape) for image in images])
+    mask = framing.cut_mask()
+    if mask is not None:
+        part = resize(mask.astype(np.uint8), shape) > 0
+        return pixels, np.broadcast_to(part, pixels.shape[:3])
+    locator = PartLocator.of(pixels)
+    return pixels, np.stack([locator.locate(image) for image in pixels])
+
+
+def save_model(model: Model) -> bytes:
+    """A safetensors file with the tensors and, in its header, the plan."""
+    tensors = {name: value.contiguous() for name, value in model.tensors.items()}
+    if model.framing.mask is not None:
+        tensors["framing.mask"] = torch.from_numpy(model.framing.mask.astype(np.uint8))
+    kind = "patch" if isinstance(model.plan.options, PatchOptions) else "metric"
+    return safetensors.torch.save(tensors, metadata={"engine": kind, "plan": json.dumps(asdict(model.plan))})
+
+
+def load_model(data: bytes, device: torch.device) -> Model:
+    """The model that `save_model` wrote, ready on `device`.
+
+    Raises:
+        DataLoss: the bytes are damaged.
+    """
+    try:
+        tensors = safetensors.torch.load(data)
+        header: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise DataLoss(f"a stored detector is damaged: {error}") from error
+    plan = _parse_plan(header)
+    mask = tensors.pop("framing.mask", None)
+    framing = Framing(None if mask is None else mask.numpy().astype(np.bool_))
+    backbone = open_backbone(plan.backbone, None, plan.seed)
+    head = _open_head(plan, backbone)
+    nn.ModuleDict({"network": backbone.module(), "head": head.module()}).load_state_dict(tensors)
+    return _assemble(plan, framing, backbone, head, device)
+
+
+def _parse_plan(header: dict[str, Any]) -> Plan:
+    values = json.loads(header["plan"])
+    options = values["options"]
+    chosen = PatchOptions(**options) if header["engine"] == "patch" else MetricOptions(**options)
+    return Plan(chosen, values["backbone"], values["seed"])
+
+
+def _open_head(plan: Plan, backbone: Backbone) -> MetricLoss:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        if isinstance(plan.options, MetricOptions):
+            return open_loss(plan.options.loss, backbone.channels, plan.options.class_count)
+        return open_loss(ADACOS, backbone.channels, 3)
+
+
+def _assemble(plan: Plan, framing: Framing, backbone: Backbone, head: MetricLoss, device: torch.device) -> Model:
+    both = nn.ModuleDict({"network": backbone.module(), "head": head.module()})
+    tensors = {name: value.detach().cpu().clone() for name, value in both.state_dict().items()}
+    both.eval().requires_grad_(requires_grad=False).to(device)
+    return Model(plan, framing, _open_engine(plan, framing, backbone, head), tensors)
+
+
+def _open_engine(plan: Plan, framing: Framing, backbone: Backbone, head: MetricLoss) -> Engine:
+    if isinstance(plan.options, MetricOptions):
+        by_outlier_factor = plan.options.loss == L2_SOFTMAX
+        return MetricEngine(backbone, head, plan.options.input_side_px, by_outlier_factor=by_outlier_factor)
+    mask = framing.cut_mask()
+    frame = None if mask is None else (mask.shape[0], mask.shape[1])
+    return PatchEngine(backbone, plan.options.input_side_px, plan.options.coreset_fraction, frame)
