@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 
-import unasync
-from grpc_tools import protoc
+import unasync  # type: ignore[import-untyped]
+from grpc_tools import protoc  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOS = ROOT / "protos"

@@ -30,6 +30,9 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 DETAILS_KEY = "grpc-status-details-bin"
 
+# What grpc.aio says of a stream that ended while it was writing, in place of the status that the server ended it with.
+_WRITE_FAILED = "Internal error from Core"
+
 _Detail = TypeVar("_Detail", bound=Message)
 
 
@@ -180,6 +183,8 @@ def from_status(status: status_pb2.Status, request_id: str = "") -> MekikiError:
 
 def _status_of(failure: RpcFailure) -> status_pb2.Status:
     """The rich status of a failed call; without details where the server (or gRPC itself) sent none."""
+    if failure.code() is grpc.StatusCode.INTERNAL and failure.details() == _WRITE_FAILED:
+        return status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the stream broke while a frame was being sent")
     plain = status_pb2.Status(code=failure.code().value[0], message=failure.details() or "")
     for key, value in failure.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
