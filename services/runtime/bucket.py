@@ -48,8 +48,17 @@ class Bucket:
             return b""  # a range that begins behind the end is an error there
 
     def create(self, key: str, data: bytes) -> None:
-        """Write an object that must not exist; in one part, since parts cannot be conditional."""
-        obstore.put(self._store, key, data, mode="create", use_multipart=False)
+        """Write an object that must not exist; in one part, since parts cannot be conditional.
+
+        A server that refuses a large body may drop the connection instead of answering, and obstore does not repeat
+        conditional writes; so look whether that is what happened, and repeat once if not.
+        """
+        try:
+            self._create(key, data)
+        except GenericError:
+            if self.exists(key):
+                raise FileExistsError(key) from None
+            self._create(key, data)
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object in place of what may be there."""
@@ -75,3 +84,6 @@ class Bucket:
     def list(self, prefix: str) -> list[str]:
         """The keys beneath a folder ("" or ending in "/"), in no order."""
         return [entry["path"] for chunk in obstore.list(self._store, prefix or None) for entry in chunk]
+
+    def _create(self, key: str, data: bytes) -> None:
+        obstore.put(self._store, key, data, mode="create", use_multipart=False)

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,8 @@ class CountingObjects:
 
 
 def run_program(name: str, *arguments: str) -> dict[str, object]:
-    ran = subprocess.run([sys.executable, HERE / name, *arguments], capture_output=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, HERE / name, *arguments], env=environment, stdout=subprocess.PIPE, check=True)
     return json.loads(ran.stdout)
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -56,8 +57,9 @@ def test_a_bucket_raises_the_errors_of_a_disk(store: Store) -> None:
 def test_an_object_larger_than_one_part_is_created_once_too(store: Store) -> None:
     large = bytes(6 << 20)
     store.create("large", large)
-    with pytest.raises(AlreadyExists):
-        store.create("large", large)
+    for _ in range(20):  # the server drops some of these connections instead of answering
+        with pytest.raises(AlreadyExists):
+            store.create("large", large)
     store.put("larger", large * 2)
     assert store.get("larger") == large * 2
 
@@ -77,7 +79,8 @@ def test_of_50_threads_one_commits_the_number(store: Store) -> None:
 
 def test_of_50_processes_one_commits_the_number(url: str) -> None:
     program = Path(__file__).with_name("race.py")
-    ran = subprocess.run([sys.executable, program, url, "5", "50"], capture_output=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, program, url, "5", "50"], env=environment, stdout=subprocess.PIPE, check=True)
     found = json.loads(ran.stdout)
     assert found["latest"] == 5
     assert found["winners"] == [[writer] for writer in found["held"]]
