@@ -1,5 +1,6 @@
 """Around every call: request id, deadline, metrics, and the one place where errors become status codes."""
 
+import asyncio
 import inspect
 import time
 import uuid
@@ -17,6 +18,7 @@ from services.runtime.deadline import set_deadline
 from services.runtime.logs import get_logger
 from services.runtime.status import CODES, to_status
 
+ENDLESS = {"/grpc.health.v1.Health/Watch", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}
 VERSION_KEY = "mekiki-version"
 REQUEST_ID_KEY = "x-request-id"
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -35,10 +37,17 @@ _NAMES = {code.value[0]: code.name for code in CODES.values()}
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the behaviour of every RPC, unary or stream."""
+    """Wraps the behaviour of every RPC, unary or stream, and knows when none is in flight."""
 
     def __init__(self, version: str) -> None:
         self._version = version
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_until_idle(self) -> None:
+        """Returns once no call is being answered, not counting streams that never end by themselves."""
+        await self._idle.wait()
 
     async def intercept_service(
         self,
@@ -81,7 +90,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         set_deadline(context.time_remaining())
         start = time.monotonic()
         code = "OK"
-        metrics.CALLS_IN_FLIGHT.labels(rpc).inc()
+        self._count(rpc, 1)
         try:
             yield
         except grpc.aio.AbortError:
@@ -97,10 +106,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = "CANCELLED"
             raise
         finally:
-            metrics.CALLS_IN_FLIGHT.labels(rpc).dec()
+            self._count(rpc, -1)
             metrics.CALLS.labels(rpc, code).inc()
             metrics.CALL_SECONDS.labels(rpc).observe(time.monotonic() - start)
             get_logger().debug("call", code=code, seconds=round(time.monotonic() - start, 4))
+
+    def _count(self, rpc: str, change: int) -> None:
+        metrics.CALLS_IN_FLIGHT.labels(rpc).inc(change)
+        if rpc not in ENDLESS:
+            self._in_flight += change
+            (self._idle.clear if self._in_flight else self._idle.set)()
 
 
 async def _abort(context: Context, status: status_pb2.Status, trailing: Metadata) -> None:

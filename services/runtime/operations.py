@@ -50,10 +50,15 @@ class Operations:
         self.service = service
         self._ledger = Ledger(service, store)
         self._supervisor = Supervisor(self._ledger, runner, patience or Patience())
+        self._draining = False
 
     async def open(self) -> None:
         """Begins to supervise; also what an earlier server left unfinished."""
         self._supervisor.start()
+
+    def release_waiters(self) -> None:
+        """Answers every `wait` soon, with the operation as it stands: the server is about to stop."""
+        self._draining = True
 
     async def close(self) -> None:
         """Stops supervising, and this process's workers; the next server goes on from their checkpoints."""
@@ -95,7 +100,7 @@ class Operations:
         await asyncio.to_thread(self._ledger.record, operation)
         deadline_s = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
         pause_s = LOOK_S[0]
-        while (left_s := deadline_s - time.monotonic()) > 0:
+        while not self._draining and (left_s := deadline_s - time.monotonic()) > 0:
             ended = await asyncio.to_thread(self._ledger.outcome, operation)
             if ended is not None:
                 return ended

@@ -88,8 +88,9 @@ class Server:
         self._closing = AsyncExitStack()
         self._log = get_logger()
         first = settings[0]
+        self._calls = CallInterceptor(product_version())
         self._server = grpc.aio.server(
-            interceptors=[CallInterceptor(product_version())],
+            interceptors=[self._calls],
             options=[
                 ("grpc.max_receive_message_length", first.max_message_bytes),
                 ("grpc.max_send_message_length", first.max_message_bytes),
@@ -109,14 +110,14 @@ class Server:
         for opening, settings in zip(self._openings, self._settings, strict=True):
             self._services.append(opening.open_service(settings.model_copy(update=self._neighbours())))
         self._register()
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
         for service in self._services:
             await self._start(service)
         http, _ = start_http_server(first.metrics_port, addr=first.host)
         self._closing.callback(http.server_close)
         self._closing.callback(http.shutdown)
-        for name in self._health_names():
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._log.info(
             "serving", host=first.host, port=self.port, metrics_port=http.server_port, services=self._names()
         )
@@ -125,7 +126,15 @@ class Server:
         """Says NOT_SERVING, takes no new calls, lets those in flight finish, and closes the services."""
         self._log.info("draining", services=self._names())
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(self._settings[0].drain_timeout_s)
+        for service in self._services:
+            if service.operations is not None:
+                service.operations.release_waiters()
+        stopping = asyncio.create_task(self._server.stop(self._settings[0].drain_timeout_s))
+        await asyncio.wait(
+            [stopping, asyncio.create_task(self._calls.wait_until_idle())], return_when="FIRST_COMPLETED"
+        )
+        await self._server.stop(0)  # what is left never ends by itself, or has had its time
+        await stopping
         await self._closing.aclose()
         self._log.info("stopped", services=self._names())
 
@@ -158,8 +167,9 @@ class Server:
         names += [operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name, health.SERVICE_NAME]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)
 
-    def _health_names(self) -> list[str]:
-        return ["", *(service.descriptor.full_name for service in self._services)]
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", *(service.descriptor.full_name for service in self._services)):
+            await self._health.set(name, status)
 
     def _names(self) -> list[str]:
         return [opening.name for opening in self._openings]

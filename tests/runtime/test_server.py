@@ -181,23 +181,30 @@ async def test_sigterm_lets_200_calls_in_flight_finish_and_says_not_serving_firs
             await stub.FitBox(request(), wait_for_ready=True, timeout=30)
             watched = []
             watch = asyncio.create_task(follow_health(channel, watched))
+            await until(lambda: watched)
             calls = [stub.FitBox(request(seed=100), timeout=60) for _ in range(200)]
             ended = []
             for call in calls:
                 call.add_done_callback(lambda _: ended.append(time.monotonic()))
-            await asyncio.gather(*(call.wait_for_connection() for call in calls))
-            await asyncio.sleep(0.5)
+            await until(lambda: ended)
+            assert len(ended) < 100
             process.send_signal(signal.SIGTERM)
             results = await asyncio.gather(*calls, return_exceptions=True)
             assert [result for result in results if isinstance(result, BaseException)] == []
-            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
         _, log = await asyncio.to_thread(process.communicate, timeout=30)
         assert process.returncode == 0, log
-        assert [status for status, _ in watched] == ["SERVING", "NOT_SERVING"]
+        assert [status for status, _ in watched] == ["SERVING", "NOT_SERVING"], log
         assert watched[1][1] < max(ended)
         assert '"event": "stopped"' in log
     finally:
         process.kill()
+
+
+async def until(condition):
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - the condition is the other process's doing
+            await asyncio.sleep(0.01)
 
 
 async def follow_health(channel, watched):
