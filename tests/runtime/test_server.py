@@ -199,6 +199,7 @@ async def test_sigterm_lets_200_calls_in_flight_finish_and_says_not_serving_firs
         assert '"event": "stopped"' in log
     finally:
         process.kill()
+        process.communicate()
 
 
 async def until(condition):
