@@ -95,7 +95,7 @@ class Operations:
         self._supervisor.wake()
 
     async def wait(self, name: str, timeout_s: float | None = None) -> operations_pb2.Operation:
-        """The operation as soon as it has ended, or as it stands when the time is over."""
+        """The operation as soon as it has ended, or as it stands when the time is over or the server drains."""
         operation = self._id(name)
         await asyncio.to_thread(self._ledger.record, operation)
         deadline_s = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
