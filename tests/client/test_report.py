@@ -81,6 +81,7 @@ def build_results(size: int = 96, defect_label: str = "") -> Results:
         sizes=Sizes(100, 37_700_000, 21_400_000, 301_000, 28, 640, 224, (("train/good/0007.png", "mask IoU .41"),)),
         promise=Promise(1.1, 0.049, 0.95, tuple(0.86 + 0.2 * rng.random(60))),
         judged=tuple(judged),
+        failures=(),
         journey=Journey(worst.item_id, worst.pixels, worst.pixels[size // 4 : -size // 4]),
         serving=Serving(tuple(60 + 25 * rng.random(40) ** 3), 40, 1.9, 40),
         boxes=Boxes(

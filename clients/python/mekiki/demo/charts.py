@@ -130,9 +130,10 @@ def draw_latencies(latencies_ms: Sequence[float], half: float, most: float) -> s
         shapes.append(svg.dot(place(value), base - 26 + float(offset), 3.4, BLUE))
     for value, name, top in ((half, "median", 4), (most, "99 of 100", 22)):
         x = place(value)
-        anchor, shift = ("end", -7) if x > WIDTH * 0.6 else ("start", 7)
+        leftwards = x > WIDTH - 130 or (name == "median" and x > 130)
         shapes += [svg.line(x, top, x, base, INK, 1.4, "5 3")]
-        shapes += [svg.text(x + shift, top + 9, f"{name} {value:.0f} ms", INK, anchor, 600)]
+        words = f"{name} {value:.0f} ms"
+        shapes += [svg.text(x + (-7 if leftwards else 7), top + 9, words, INK, "end" if leftwards else "start", 600)]
     shapes += [svg.text(right, base + 36, "milliseconds from call to answer, heat map included", MUTED, "end")]
     return svg.drawing(WIDTH, base + 42, "Time to answer a single call", shapes)
 

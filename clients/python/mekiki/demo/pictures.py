@@ -1,5 +1,7 @@
 """The report's pictures: heat maps laid over images, boxes drawn on them, all made small enough to send by mail."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,12 @@ def as_rgb(pixels: Pixels) -> Pixels:
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], 3, axis=-1)
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[2] == 1 else pixels[..., :3]
+
+
+def as_8bit(pixels: NDArray[Any]) -> Pixels:
+    """Return pixels of 8 or 16 bits as 8 bits, grey without a channel axis."""
+    flat = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    return np.asarray(flat >> 8 if flat.dtype == np.uint16 else flat, dtype=np.uint8)
 
 
 def shrink(pixels: Pixels, side: int) -> Pixels:

@@ -135,6 +135,7 @@ class Results:
     sizes: Sizes
     promise: Promise
     judged: tuple[Judged, ...]
+    failures: tuple[tuple[str, str], ...]  # files that could not be used, with the reason
     journey: Journey | None
     serving: Serving
     boxes: Boxes | None

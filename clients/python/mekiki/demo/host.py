@@ -1,0 +1,86 @@
+"""The four services as a process of their own, on a free loopback port, for as long as the demonstration runs."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mekiki import Client
+from mekiki._values.service import SERVICES
+
+START_S = 180.0  # the first start compiles and imports a good deal
+STOP_S = 45.0
+
+
+class ServicesFailed(RuntimeError):
+    """The services did not start; the text holds the end of their log."""
+
+
+@contextmanager
+def host_services(out: Path) -> Iterator[str]:
+    """Run all services with their store in `out`/store and their log in `out`/services.log; yield host:port.
+
+    Raises:
+        ServicesFailed: they ended early or did not answer in time.
+    """
+    address = f"127.0.0.1:{_free_port()}"
+    log = out / "services.log"
+    with log.open("wb") as file:
+        command = [sys.executable, "-m", "services"]
+        process = subprocess.Popen(command, env=_environment(address, out), stdout=file, stderr=subprocess.STDOUT)  # noqa: S603 -- our own module
+        try:
+            _wait_until_serving(process, address, log)
+            yield address
+        finally:
+            _stop(process)
+
+
+def _environment(address: str, out: Path) -> dict[str, str]:
+    host, port = address.rsplit(":", 1)
+    return {
+        **os.environ,
+        "MEKIKI_HOST": host,
+        "MEKIKI_PORT": port,
+        "MEKIKI_METRICS_PORT": "0",
+        "MEKIKI_STORE_URL": (out / "store").resolve().as_uri(),
+        "MEKIKI_CODEC_ADDRESS": address,
+        "MEKIKI_SALIENCY_ADDRESS": address,
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_serving(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    with Client(address) as client:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise ServicesFailed(f"the services ended with exit code {process.returncode}:\n{_end_of(log)}")
+            if all(client.check_service(service, timeout_s=2.0).is_serving for service in SERVICES):
+                return
+            time.sleep(0.2)
+    raise ServicesFailed(f"the services did not answer within {START_S:.0f} s:\n{_end_of(log)}")
+
+
+def _end_of(log: Path) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Let the services drain; be firm only with those that will not end."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

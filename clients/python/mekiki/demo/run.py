@@ -1,0 +1,261 @@
+"""The demonstration from end to end."""
+
+import os
+import platform
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mekiki import Client, Detector, EncodedDataset, ItemFilter, ItemForm, ScoredImage
+from mekiki.demo import boxes, steps
+from mekiki.demo.boxes import Task
+from mekiki.demo.figures import list_figures
+from mekiki.demo.host import host_services
+from mekiki.demo.narrator import Narrator
+from mekiki.demo.report import write_report
+from mekiki.demo.results import Boxes, Circumstances, Journey, Judged, Promise, Results, Serving, Sizes
+from mekiki.demo.source import (
+    Labelled,
+    Photo,
+    Source,
+    read_folder,
+    read_pixels,
+    read_truth,
+    render_labelled,
+    render_source,
+)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Names in the services, new for every run, so that a run never meets an older one."""
+
+    parts: str
+    kinds: str
+
+    @staticmethod
+    def at(moment: datetime) -> "_Names":
+        stamp = f"demo-{moment:%Y%m%d-%H%M%S}"
+        return _Names(f"{stamp}-parts", f"{stamp}-kinds")
+
+
+@dataclass(frozen=True, eq=False)
+class _Inspection:
+    """What the first half found: parts stored, prepared, judged."""
+
+    sizes: Sizes
+    encoded: EncodedDataset
+    detector: Detector
+    weights: steps.Weights
+    promise: Promise
+    judged: tuple[Judged, ...]
+    journey: Journey | None
+    serving: Serving
+    failures: tuple[tuple[str, str], ...]
+
+
+def run_demo(data: Path | None, out: Path, address: str | None, count: int) -> Path:
+    """Take a folder of part images, or `count` rendered ones, through all four services and write a report.
+
+    Args:
+        data: folder with `train/good`, `test/good`, `test/<defect>`; None renders sample parts.
+        out: folder for the report, its pictures and `summary.json`; made when it is not there.
+        address: host:port of services that run; None starts them for as long as the demonstration lasts.
+        count: sample parts to render, 20 or more; unused with `data`.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        BadFolder: the folder is not laid out like that.
+        ServicesFailed: the services did not start.
+        MekikiError: a service answered with an error.
+    """
+    started, narrator = datetime.now(UTC).astimezone(), Narrator(Console())
+    out.mkdir(parents=True, exist_ok=True)
+    source, labelled = _gather(data, out, count, narrator)
+    with ExitStack() as stack:
+        if address is None:
+            with narrator.step("Start the four services"):
+                address = stack.enter_context(host_services(out))
+        client = stack.enter_context(Client(address))
+        names = _Names.at(started)
+        found = _inspect(client, names.parts, source, narrator)
+        task, reason = _plan_boxes(client, names, source, labelled, narrator)
+        drawn = boxes.draw_boxes(client, names.kinds, task, found.weights, narrator, out) if task else None
+        versions = _versions(client)
+    classifier_weights = drawn[1].weights.description if drawn else ""
+    made = _circumstances(source, data, started, found, versions, classifier_weights, narrator)
+    results = _collect(made, found, drawn[0] if drawn else None, reason)
+    return _present(results, out, narrator)
+
+
+def _gather(data: Path | None, out: Path, count: int, narrator: Narrator) -> tuple[Source, Labelled | None]:
+    """Return the images to work on: the user's, or rendered ones."""
+    if data is not None:
+        return read_folder(data), None
+    with narrator.step("Render sample parts", count) as bar:
+        source = render_source(out / "sample-parts", count, bar.show)
+    kinds = max(count, 40)
+    with narrator.step("Render labelled parts", kinds) as bar:
+        labelled = render_labelled(out / "sample-kinds", kinds, bar.show)
+    return source, labelled
+
+
+def _inspect(client: Client, dataset: str, source: Source, narrator: Narrator) -> _Inspection:
+    """Store, prepare, train, enrol, calibrate, judge."""
+    with narrator.step("Store the images exactly", len(source.photos)) as bar:
+        failures = steps.push_photos(client, dataset, source.photos, bar)
+    usable = _without(source, {name for name, _ in failures})
+    with narrator.step("Prepare: align, blank, HEVC") as bar:
+        encoded = steps.encode_dataset(client, dataset, bar)
+    normals = ItemFilter(
+        dataset,
+        tuple(photo.item_id for photo in usable.train),
+        form=ItemForm.PREPARED,
+        encoding_id=encoded.encoding.encoding_id,
+    )
+    detector, weights, promise = _teach(client, dataset, normals, usable, narrator)
+    scored, serving = _judge(client, dataset, usable.test, narrator)
+    judged = tuple(_as_judged(photo, scored[photo.item_id]) for photo in usable.test)
+    return _Inspection(
+        sizes=steps.measure_sizes(client, dataset, encoded),
+        encoded=encoded,
+        detector=detector,
+        weights=weights,
+        promise=promise,
+        judged=judged,
+        journey=_follow_worst(client, normals, usable, judged),
+        serving=serving,
+        failures=tuple(failures),
+    )
+
+
+def _teach(
+    client: Client, detector: str, normals: ItemFilter, source: Source, narrator: Narrator
+) -> tuple[Detector, steps.Weights, Promise]:
+    """Train the detector, fill its bank, set its threshold: all from normal parts."""
+    with narrator.step("Train the detector") as bar:
+        _, weights = steps.train_detector(client, detector, normals, steps.Weights(steps.BACKBONE, ""), bar)
+    if weights.complaint:
+        narrator.say(f"No pretrained weights, and accuracy suffers. {weights.complaint}")
+    with narrator.step("Enrol the normal parts", len(source.train)) as bar:
+        steps.enrol_normals(client, detector, normals, source.train, bar)
+    with narrator.step("Set the threshold from normals") as bar:
+        promise = steps.calibrate_detector(client, detector, normals, len(source.train), bar)
+    return client.anomaly.get_detector(detector), weights, promise
+
+
+def _judge(
+    client: Client, detector: str, photos: tuple[Photo, ...], narrator: Narrator
+) -> tuple[dict[str, ScoredImage], Serving]:
+    """Stream the test images, then ask for some one by one."""
+    with narrator.step("Judge the test images", len(photos)) as bar:
+        scored, streamed_s = steps.stream_photos(client, detector, photos, bar)
+    with narrator.step("Time single calls", min(len(photos), steps.TIMED_CALLS)) as bar:
+        serving = steps.time_calls(client, detector, photos, scored, streamed_s, bar)
+    return scored, serving
+
+
+def _without(source: Source, failed: set[str]) -> Source:
+    return Source(
+        source.title,
+        tuple(photo for photo in source.train if photo.item_id not in failed),
+        tuple(photo for photo in source.test if photo.item_id not in failed),
+    )
+
+
+def _as_judged(photo: Photo, scored: ScoredImage) -> Judged:
+    pixels = read_pixels(photo.path)
+    return Judged(
+        item_id=photo.item_id,
+        label=photo.label,
+        score=scored.score,
+        is_anomalous=scored.is_anomalous,
+        aligned=scored.aligned,
+        pixels=pixels,
+        heatmap=scored.heatmap.values if scored.heatmap else pixels[:1, :1].astype("float32") * 0,
+        region=steps.as_box(scored.region) if scored.region else None,
+        truth=read_truth(photo, pixels.shape),
+    )
+
+
+def _follow_worst(client: Client, normals: ItemFilter, source: Source, judged: tuple[Judged, ...]) -> Journey | None:
+    """Return the way of the part with the highest score, a defective one where there is one."""
+    worst = max(judged, key=lambda image: (image.aligned, not image.is_good, image.score))
+    photo = next(photo for photo in source.test if photo.item_id == worst.item_id)
+    return steps.follow_part(client, normals, photo)
+
+
+def _plan_boxes(
+    client: Client, names: _Names, source: Source, labelled: Labelled | None, narrator: Narrator
+) -> tuple[Task | None, str]:
+    if labelled is None:
+        return boxes.plan_test_images(names.parts, source.test)
+    with narrator.step("Store the labelled images", len(labelled.photos)) as bar:
+        steps.push_photos(client, names.kinds, labelled.photos, bar)
+    return boxes.plan_labelled(names.kinds, labelled), ""
+
+
+def _versions(client: Client) -> tuple[tuple[str, str], ...]:
+    return (
+        ("Mekiki", client.check_service("anomaly").version or "unknown"),
+        ("Python", platform.python_version()),
+        (platform.system(), f"{platform.release()} {platform.machine()}"),
+        ("cores", str(os.cpu_count())),
+    )
+
+
+def _circumstances(
+    source: Source,
+    data: Path | None,
+    started: datetime,
+    found: _Inspection,
+    versions: tuple[tuple[str, str], ...],
+    classifier_weights: str,
+    narrator: Narrator,
+) -> Circumstances:
+    detector = found.detector
+    return Circumstances(
+        source=source.title,
+        started=started,
+        command=f"make demo DATA={data}" if data else "make demo",
+        versions=versions,
+        detector=f"patch engine on {detector.weights.backbone}, {detector.enrolled_count:,} normal parts enrolled",
+        detector_weights=found.weights.complaint or detector.weights.description,
+        classifier_weights=classifier_weights,
+        background=found.encoded.background_description,
+        weights_missing=bool(found.weights.complaint),
+        stages=tuple(narrator.stages),
+    )
+
+
+def _collect(made: Circumstances, found: _Inspection, drawn: Boxes | None, reason: str) -> Results:
+    return Results(
+        circumstances=made,
+        sizes=found.sizes,
+        promise=found.promise,
+        judged=found.judged,
+        failures=found.failures,
+        journey=found.journey,
+        serving=found.serving,
+        boxes=drawn,
+        boxes_skipped=reason,
+    )
+
+
+def _present(results: Results, out: Path, narrator: Narrator) -> Path:
+    """Write the report, print the figures and where it lies."""
+    report = write_report(results, out)
+    table = Table(title=results.circumstances.source, title_justify="left", show_header=False, box=None, padding=(0, 2))
+    for figure in list_figures(results):
+        table.add_row(figure.label, figure.shown)
+    narrator.console.print(table)
+    narrator.say(f"Weights: {results.circumstances.detector_weights}")
+    narrator.say(f"Background: {results.circumstances.background}")
+    narrator.say(f"Report: {report.resolve()}")
+    return report
