@@ -21,6 +21,7 @@ SMALL = "small"
 
 MIN_INPUT_SIZE = 32  # pixels; below it the deepest feature map of most backbones is one position
 MAX_INPUT_SIZE = 1024
+DEFAULT_INPUT_SIZE = 224  # where timm does not say
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,15 @@ def hub_repo(backbone: str) -> str:
     if config is None or not config.hf_hub_id:
         raise InvalidArgument("backbone", f"{backbone!r} has no published weights")
     return str(config.hf_hub_id)
+
+
+def find_input_size(backbone: str) -> int:
+    """Tell the side of the square that a backbone was made for, pixels. Raises InvalidArgument for an unknown one."""
+    if backbone == SMALL:
+        return small.INPUT_SIZE
+    _refuse_unknown(backbone)
+    config = timm.get_pretrained_cfg(backbone)
+    return int(config.input_size[1]) if config is not None else DEFAULT_INPUT_SIZE
 
 
 def build_network(

@@ -21,7 +21,7 @@ def fit_frozen(task: Task, epochs: int) -> State:
     plain = _embed_all(task, task.data.pictures, 0)
     mirrored = _embed_all(task, task.data.pictures[:, :, ::-1], 1)
     course = _plan_course(task, epochs)
-    mirror = not tells_left_from_right(plain, mirrored, task.classes, course)
+    mirror = not tells_left_from_right(plain, mirrored, task.classes)
     features, classes = _gather_views(task, plain, mirrored if mirror else None)
     head, history = _choose_head(task, course, features, classes, plain[task.validation])
     linear = task.network.linear
@@ -39,8 +39,7 @@ def start_from_nothing(task: Task) -> State:
     """
     small = np.stack([_shrink(picture) for picture in task.data.pictures]).astype(np.float32)  # (n, t, t, 3)
     plain, mirrored = (torch.from_numpy(side.copy()).flatten(1).to(task.device) for side in (small, small[:, :, ::-1]))
-    course = _plan_course(task, epochs=20)
-    mirror = not tells_left_from_right(plain, mirrored, task.classes, course)
+    mirror = not tells_left_from_right(plain, mirrored, task.classes)
     learning = task.copy_learning()
     return State(mirror, (), learning, learning, {})
 

@@ -11,6 +11,7 @@ from services.saliency.recipe import Epoch
 WEIGHT_DECAY = 1e-3  # per Loshchilov and Hutter (ICLR 2019); keeps the layer tame where features outnumber images
 
 
+MIRROR_VISITS = 4000  # of images, in learning what their mirror images are tried on: seconds, however many there are
 MIRROR_LOSS = 0.2  # of the images
 MIRROR_SURENESS = 6.6  # the chi-square of one in a hundred
 
@@ -51,7 +52,8 @@ def fit_head(
     `features` (n, d), `classes` (n,) int64.
     """
     centre = features.mean(0)
-    spread = features.std(0).clamp(min=1e-3 * float(features.std()) + 1e-8)
+    # Each feature to a spread of 1 / sqrt(d), so that a step moves the logits alike however many features there are.
+    spread = features.std(0).clamp(min=1e-3 * float(features.std()) + 1e-8) * features.shape[1] ** 0.5
     standard = (features - centre) / spread
     weight = torch.zeros(len(course.class_weights), features.shape[1], device=features.device, requires_grad=True)
     bias = torch.zeros(len(course.class_weights), device=features.device, requires_grad=True)
@@ -80,9 +82,7 @@ def judge(logits: torch.Tensor, classes: torch.Tensor, number: int) -> Epoch:
     return Epoch(number, float(loss), float(hits.mean()), float(torch.stack(recalls).mean()))
 
 
-def tells_left_from_right(
-    features: torch.Tensor, mirrored: torch.Tensor, classes: torch.Tensor, course: Course
-) -> bool:
+def tells_left_from_right(features: torch.Tensor, mirrored: torch.Tensor, classes: torch.Tensor) -> bool:
     """Tell whether a mirror image belongs to another label: then mirror images must not be trained on.
 
     Learns from plain images of one half, and looks whether those of the other half are recognised far worse when
@@ -90,6 +90,8 @@ def tells_left_from_right(
     """
     rank_in_class = torch.stack([(classes[:index] == one).sum() for index, one in enumerate(classes)])
     first = rank_in_class % 2 == 0
+    weights = torch.ones(int(classes.max()) + 1, device=classes.device)
+    course = Course(max(2, MIRROR_VISITS // len(classes)), 0.01, 16, weights)
     plain, flipped = torch.zeros(2, 0, dtype=torch.bool, device=classes.device)
     for learn in (first, ~first):
         *_, head = fit_head(features[learn], classes[learn], course, torch.Generator().manual_seed(0))

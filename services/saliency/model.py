@@ -1,5 +1,6 @@
 """A trained classifier: what is in an image, and which pixels say so. Frozen once constructed, safe for any threads."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -166,6 +167,19 @@ class Classifier:
         if layer:
             return explain.compute_grad_cam_at(self.network, inputs, classes, layer)
         return explain.compute_grad_cam(self.network, features, classes)
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn "auto", "cpu", "cuda" or "cuda:N" into a device; auto takes the accelerator where there is one.
+
+    Raises InvalidArgument for one that is not there.
+    """
+    found = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if found else "cpu")
+    if name != "cpu" and not (found and re.fullmatch(r"cuda(:\d+)?", name)):
+        raise InvalidArgument("device", f"must be auto, cpu or an accelerator of this machine, is {name!r}")
+    return torch.device(name)
 
 
 def _rebuild(tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> Network:

@@ -18,10 +18,10 @@ DEFAULT_EPOCHS_FROM_SCRATCH = 60  # a network that starts from nothing needs mor
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `epochs` 0 takes the default for the backbone; every value is checked once, here."""
+    """How to train. `epochs` None takes the default for the backbone; every value is checked once, here."""
 
     backbone: str = DEFAULT_BACKBONE
-    epochs: int = 0
+    epochs: int | None = None
     learning_rate: float = 0.003
     """Of the last layer; the backbone learns at a tenth of it."""
     batch_size: int = 16
@@ -29,7 +29,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_range("epochs", self.epochs, 0, 500)
+        _check_range("epochs", self.rounds, 1, 500)
         _check_range("batch_size", self.batch_size, 1, 256)
         _check_range("validation_fraction", self.validation_fraction, 0.05, 0.5)
         if not 0 < self.learning_rate <= 1:
@@ -43,7 +43,8 @@ class Recipe:
     @property
     def rounds(self) -> int:
         """Epochs in all."""
-        return self.epochs or (DEFAULT_EPOCHS_FROM_SCRATCH if self.starts_from_nothing else DEFAULT_EPOCHS)
+        default = DEFAULT_EPOCHS_FROM_SCRATCH if self.starts_from_nothing else DEFAULT_EPOCHS
+        return default if self.epochs is None else self.epochs
 
 
 def _check_range(field_name: str, value: float, low: float, high: float) -> None:

@@ -9,10 +9,12 @@ from torch.nn import functional
 
 from services.saliency.augment import vary
 from services.saliency.head import judge, weigh_classes
+from services.saliency.recipe import Recipe
 from services.saliency.task import State, Task, Tensors, write_checkpoint
 
 BACKBONE_SHARE = 0.1  # of the learning rate, for what is pretrained, and for the head once it has learnt on it
 WEIGHT_DECAY = 1e-3
+MOMENTUM = 0.9
 WARM_UP_SHARE = 0.1  # of the steps
 VALIDATION_BATCH = 16
 PHASE = "training the network"
@@ -56,11 +58,22 @@ def _open_stage(task: Task, state: State, epochs: range) -> Stage:
     for parameter in learning.values():
         parameter.requires_grad_()
     task.load_learning(state.current)
-    optimiser = torch.optim.AdamW(learning.values(), weight_decay=WEIGHT_DECAY)
+    optimiser = _choose_optimiser(task.recipe, list(learning.values()))
     weights = weigh_classes(task.classes[task.training], task.network.linear.out_features)
     stage = Stage(task, epochs, learning, optimiser, weights)
     _load_momenta(stage, state.momenta)
     return stage
+
+
+def _choose_optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam for a network from nothing; momentum for a pretrained one.
+
+    Adam's steps have one size however small the gradient: where the last layer already tells all labels apart, they
+    would only shake a good backbone. Those of plain gradient descent then vanish.
+    """
+    if recipe.starts_from_nothing:
+        return torch.optim.AdamW(parameters, weight_decay=WEIGHT_DECAY)
+    return torch.optim.SGD(parameters, momentum=MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY)
 
 
 def _fit_epoch(stage: Stage, state: State, number: int) -> None:

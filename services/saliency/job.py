@@ -1,0 +1,78 @@
+"""The worker of saliency's operations: `python -m services.saliency.job saliency/operations/<id>`."""
+
+from datetime import UTC, datetime
+
+import mekiki
+from mekiki.saliency.v1 import saliency_pb2
+from services.runtime.logs import get_logger
+from services.runtime.weights import Weights, find_weights
+from services.runtime.worker import Job, run_job
+from services.saliency import messages
+from services.saliency.backbones import SMALL, hub_repo
+from services.saliency.catalogue import About, Catalogue
+from services.saliency.config import SaliencySettings
+from services.saliency.gather import Gathered, gather_items
+from services.saliency.model import Classifier, choose_device
+from services.saliency.recipe import Recipe, Training, Watch
+from services.saliency.train import train_classifier
+
+
+def train(request: saliency_pb2.TrainClassifierRequest, job: Job) -> saliency_pb2.TrainClassifierResponse:
+    """Train a classifier on items of codec and put it into the catalogue."""
+    settings: SaliencySettings = job.settings
+    recipe, size = messages.read_recipe(request), messages.read_input_size(request)
+    weights = _find_weights(recipe.backbone, settings)
+    gathered = _gather(request, size, job)
+    device = choose_device(settings.device)
+    watch = Watch(job.report, job.save_checkpoint, job.load_checkpoint())
+    path = weights.path if weights else None
+    training = train_classifier(gathered.data, recipe, weights=path, device=device, watch=watch)
+    about = _describe(training, recipe, size, weights)
+    tensors = Classifier(training.network, training.labels, device).save()
+    entry = Catalogue.open(job.store).add(request.classifier, about, tensors, job.operation_name)
+    return saliency_pb2.TrainClassifierResponse(classifier=messages.write_classifier(entry))
+
+
+def _find_weights(backbone: str, settings: SaliencySettings) -> Weights | None:
+    if backbone == SMALL:
+        return None
+    return find_weights(backbone, hub_repo(backbone), settings.weights_dir, allow_hub=settings.weights_hub)
+
+
+def _gather(request: saliency_pb2.TrainClassifierRequest, size: int, job: Job) -> Gathered:
+    settings: SaliencySettings = job.settings
+    with mekiki.Client(settings.codec_address) as codec:
+        gathered = gather_items(codec, request.items, size, settings.max_training_items, job.report)
+    if gathered.damaged:
+        get_logger(operation=job.operation_name).warning("damaged items left out", items=gathered.damaged[:20])
+    return gathered
+
+
+def _describe(training: Training, recipe: Recipe, size: int, weights: Weights | None) -> About:
+    return About(
+        labels=training.labels,
+        backbone=recipe.backbone,
+        weights_source=weights.source if weights else "none",
+        weights_description=_tell_origin(recipe.backbone, weights),
+        input_size=size,
+        validation_accuracy=training.best.accuracy,
+        split_by=training.split_by,
+        train_count=training.train_count,
+        validation_count=training.validation_count,
+        best_epoch=training.best.number,
+        create_time=datetime.now(UTC).isoformat(),
+    )
+
+
+def _tell_origin(backbone: str, weights: Weights | None) -> str:
+    if weights is None:
+        return (
+            "a small network trained on the given images alone; a pretrained one is more accurate: "
+            'put mobilenetv2_100.safetensors into the folder of MEKIKI_WEIGHTS_DIR and train with "mobilenetv2_100"'
+        )
+    places = {"directory": "the folder of MEKIKI_WEIGHTS_DIR", "cache": "the hub's cache", "hub": "the hub"}
+    return f"{backbone}, pretrained: {weights.path.name} from {places[weights.source]}"
+
+
+if __name__ == "__main__":
+    run_job({"TrainClassifier": train}, SaliencySettings)

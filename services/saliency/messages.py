@@ -1,0 +1,125 @@
+"""Between saliency's messages and its values."""
+
+import re
+from datetime import datetime
+
+from mekiki.saliency.v1 import saliency_pb2
+from mekiki.types.v1 import types_pb2
+from services.runtime.errors import InvalidArgument
+from services.runtime.images import encode_heatmap
+from services.saliency.backbones import DEFAULT_BACKBONE, MAX_INPUT_SIZE, MIN_INPUT_SIZE, find_input_size, hub_repo
+from services.saliency.catalogue import Entry
+from services.saliency.model import Explanation, Method, Prediction, Question
+from services.saliency.recipe import Recipe
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+INPUT_SIZE_STEP = 32  # pixels; the coarsest stride of the usual backbones
+PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+
+_METHODS = {
+    saliency_pb2.EXPLAIN_METHOD_UNSPECIFIED: Method.AUTO,
+    saliency_pb2.EXPLAIN_METHOD_CAM: Method.CAM,
+    saliency_pb2.EXPLAIN_METHOD_GRAD_CAM: Method.GRAD_CAM,
+}
+_METHOD_NUMBERS = {method: number for number, method in _METHODS.items()}
+
+
+def read_name(name: str) -> str:
+    """Give a classifier's name. Raises InvalidArgument where it is none."""
+    if not NAME.fullmatch(name):
+        pattern = "a letter or digit, then up to 62 letters, digits, '-', '_' or '.'"
+        raise InvalidArgument("classifier", f"must be {pattern}, is {name!r}")
+    return name
+
+
+def read_recipe(request: saliency_pb2.TrainClassifierRequest) -> Recipe:
+    """Give the recipe asked for, defaults filled in. Raises InvalidArgument naming the field."""
+    recipe = Recipe()
+    hub_repo(request.backbone or DEFAULT_BACKBONE)  # refuses an unknown one
+    return Recipe(
+        backbone=request.backbone or DEFAULT_BACKBONE,
+        epochs=request.epochs if request.HasField("epochs") else None,
+        learning_rate=request.learning_rate if request.HasField("learning_rate") else recipe.learning_rate,
+        batch_size=request.batch_size if request.HasField("batch_size") else recipe.batch_size,
+        validation_fraction=(
+            request.validation_fraction if request.HasField("validation_fraction") else recipe.validation_fraction
+        ),
+        seed=request.seed,
+    )
+
+
+def read_input_size(request: saliency_pb2.TrainClassifierRequest) -> int:
+    """Give the side of the network's input, pixels. Raises InvalidArgument outside 32 to 1024 or off the step of 32."""
+    if not request.HasField("input_size"):
+        return find_input_size(request.backbone or DEFAULT_BACKBONE)
+    size = request.input_size
+    if not MIN_INPUT_SIZE <= size <= MAX_INPUT_SIZE or size % INPUT_SIZE_STEP:
+        limits = f"{MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} pixels and a multiple of {INPUT_SIZE_STEP}"
+        raise InvalidArgument("input_size", f"must be {limits}, is {size}")
+    return size
+
+
+def read_question(request: saliency_pb2.ExplainImageRequest) -> Question:
+    """Give what is asked of an image. Raises InvalidArgument for an unknown method."""
+    method = _METHODS.get(request.method)
+    if method is None:
+        raise InvalidArgument("method", f"{request.method} is no ExplainMethod")
+    return Question(request.label, method, request.layer, request.heatmap_side)
+
+
+def read_page(request: saliency_pb2.ListClassifiersRequest, names: list[str]) -> tuple[list[str], str]:
+    """Give the names of the page asked for, and the token of the next page, "" after the last."""
+    if not 0 <= request.page_size <= MAX_PAGE_SIZE:
+        raise InvalidArgument("page_size", f"must be 0 to {MAX_PAGE_SIZE}, is {request.page_size}")
+    size = request.page_size or PAGE_SIZE
+    rest = [name for name in names if name > request.page_token]
+    page = rest[:size]
+    return page, page[-1] if len(rest) > size else ""
+
+
+def write_classifier(entry: Entry) -> saliency_pb2.Classifier:
+    """Describe a version."""
+    about = entry.about
+    message = saliency_pb2.Classifier(
+        name=entry.name,
+        version=entry.version,
+        labels=about.labels,
+        weights=types_pb2.WeightsOrigin(
+            backbone=about.backbone, source=about.weights_source, description=about.weights_description
+        ),
+        input_size=about.input_size,
+        validation_accuracy=about.validation_accuracy,
+        split_by=about.split_by,
+        train_count=about.train_count,
+        validation_count=about.validation_count,
+        best_epoch=about.best_epoch,
+    )
+    message.create_time.FromDatetime(datetime.fromisoformat(about.create_time))
+    return message
+
+
+def write_model(entry: Entry) -> types_pb2.ModelRef:
+    """Name the version that answered."""
+    return types_pb2.ModelRef(name=entry.name, version=entry.version)
+
+
+def write_labels(prediction: Prediction) -> list[types_pb2.LabelScore]:
+    """All labels, most probable first."""
+    return [types_pb2.LabelScore(label=label, score=score) for label, score in prediction.ranking]
+
+
+def write_explanation(
+    explanation: Explanation, shape: tuple[int, ...], entry: Entry
+) -> saliency_pb2.ExplainImageResponse:
+    """Answer ExplainImage for an image of `shape` (h, w, ...)."""
+    return saliency_pb2.ExplainImageResponse(
+        heatmap=encode_heatmap(explanation.heatmap),
+        label=explanation.label,
+        score=explanation.score,
+        labels=write_labels(explanation.prediction),
+        model=write_model(entry),
+        method=_METHOD_NUMBERS[explanation.method],
+        image_width=shape[1],
+        image_height=shape[0],
+    )

@@ -1,0 +1,190 @@
+"""Saliency's RPCs: convert, delegate, convert."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from google.longrunning import operations_pb2
+from google.protobuf.message import Message
+
+import mekiki
+from mekiki.saliency.v1 import saliency_pb2, saliency_pb2_grpc
+from mekiki.types.v1 import types_pb2
+from services.runtime.batcher import Batcher
+from services.runtime.errors import InvalidArgument, NotFound
+from services.runtime.images import ImageReader, Pixels
+from services.runtime.operations import Operations
+from services.runtime.runners import LocalRunner
+from services.runtime.server import Service
+from services.runtime.store import Store
+from services.runtime.streams import answer_frames
+from services.saliency import messages
+from services.saliency.batches import Asked, classify_batch, explain_batch
+from services.saliency.catalogue import Catalogue
+from services.saliency.config import SaliencySettings
+from services.saliency.model import Explanation, Prediction, Question, choose_device, fit_heatmap
+from services.saliency.shelf import Shelf
+
+SERVICE = "saliency"
+ENVELOPE_BYTES = 1 << 16  # what an answer holds besides its heat map, generously
+PLAIN = Question()
+
+Context = grpc.aio.ServicerContext[Message, Message]
+
+
+class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
+    """Answers SaliencyService."""
+
+    def __init__(
+        self, settings: SaliencySettings, catalogue: Catalogue, operations: Operations, codec: mekiki.AsyncClient
+    ) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._operations = operations
+        self._codec = codec
+        self._reader = ImageReader(settings.max_pixels, self._fetch_item)
+        self._shelf = Shelf(catalogue, choose_device(settings.device), settings.loaded_classifiers)
+        thread = ThreadPoolExecutor(1, thread_name_prefix=SERVICE)
+        self._classifying: Batcher[Asked, Prediction] = Batcher(
+            "saliency.classify",
+            classify_batch,
+            max_batch=settings.max_batch,
+            max_wait_s=settings.max_wait_ms / 1000,
+            queue_limit=settings.queue_limit,
+            executor=thread,
+        )
+        self._explaining: Batcher[Asked, Explanation] = Batcher(
+            "saliency.explain",
+            explain_batch,
+            max_batch=settings.max_batch,
+            max_wait_s=settings.max_wait_ms / 1000,
+            queue_limit=settings.queue_limit,
+            executor=thread,
+        )
+
+    async def TrainClassifier(  # noqa: N802 - the contract's name
+        self, request: saliency_pb2.TrainClassifierRequest, _: Context
+    ) -> operations_pb2.Operation:
+        """Checks the request and starts the work."""
+        name = messages.read_name(request.classifier)
+        messages.read_recipe(request)
+        messages.read_input_size(request)
+        if not request.items.dataset:
+            raise InvalidArgument("items.dataset", "must name a data set, is empty")
+        await asyncio.to_thread(self._catalogue.announce, name)
+        return await self._operations.start("TrainClassifier", request)
+
+    async def GetClassifier(  # noqa: N802
+        self, request: saliency_pb2.GetClassifierRequest, _: Context
+    ) -> saliency_pb2.GetClassifierResponse:
+        """Describes the newest version."""
+        view = await self._shelf.look()
+        entry = view.find(messages.read_name(request.classifier))
+        return saliency_pb2.GetClassifierResponse(classifier=messages.write_classifier(entry))
+
+    async def ListClassifiers(  # noqa: N802
+        self, request: saliency_pb2.ListClassifiersRequest, _: Context
+    ) -> saliency_pb2.ListClassifiersResponse:
+        """Lists the newest version of every classifier."""
+        view = await self._shelf.look()
+        names, token = messages.read_page(request, view.names())
+        classifiers = [messages.write_classifier(view.find(name)) for name in names]
+        return saliency_pb2.ListClassifiersResponse(classifiers=classifiers, next_page_token=token)
+
+    async def DeleteClassifier(  # noqa: N802
+        self, request: saliency_pb2.DeleteClassifierRequest, _: Context
+    ) -> saliency_pb2.DeleteClassifierResponse:
+        """Deletes all versions."""
+        await asyncio.to_thread(self._catalogue.delete, messages.read_name(request.classifier))
+        await self._shelf.look()
+        return saliency_pb2.DeleteClassifierResponse()
+
+    async def ClassifyImage(  # noqa: N802
+        self, request: saliency_pb2.ClassifyImageRequest, _: Context
+    ) -> saliency_pb2.ClassifyImageResponse:
+        """Classifies one image."""
+        return await self._classify(request)
+
+    async def ClassifyImages(  # noqa: N802
+        self, request_iterator: AsyncIterator[saliency_pb2.ClassifyImagesRequest], _: Context
+    ) -> AsyncIterator[saliency_pb2.ClassifyImagesResponse]:
+        """Classifies one image a frame."""
+        window = self._settings.stream_window
+        async for answer in answer_frames(
+            request_iterator, self._classify, saliency_pb2.ClassifyImagesResponse, window
+        ):
+            yield answer
+
+    async def ExplainImage(  # noqa: N802
+        self, request: saliency_pb2.ExplainImageRequest, _: Context
+    ) -> saliency_pb2.ExplainImageResponse:
+        """Explains one image."""
+        return await self._explain(request)
+
+    async def ExplainImages(  # noqa: N802
+        self, request_iterator: AsyncIterator[saliency_pb2.ExplainImagesRequest], _: Context
+    ) -> AsyncIterator[saliency_pb2.ExplainImagesResponse]:
+        """Explains one image a frame."""
+        window = self._settings.stream_window
+        async for answer in answer_frames(request_iterator, self._explain, saliency_pb2.ExplainImagesResponse, window):
+            yield answer
+
+    async def start(self) -> None:
+        """Begins to tend operations."""
+        await self._operations.open()
+
+    async def close(self) -> None:
+        """Ends what was started."""
+        await self._operations.close()
+        await self._classifying.close()
+        await self._explaining.close()
+        await self._codec.close()
+
+    async def _classify(self, request: saliency_pb2.ClassifyImageRequest) -> saliency_pb2.ClassifyImageResponse:
+        entry, classifier = await self._shelf.take(messages.read_name(request.classifier))
+        image = await self._reader.read(request.image)
+        prediction = await self._classifying.submit(Asked(classifier, image, PLAIN))
+        labels = messages.write_labels(prediction)
+        return saliency_pb2.ClassifyImageResponse(labels=labels, model=messages.write_model(entry))
+
+    async def _explain(self, request: saliency_pb2.ExplainImageRequest) -> saliency_pb2.ExplainImageResponse:
+        entry, classifier = await self._shelf.take(messages.read_name(request.classifier))
+        question = messages.read_question(request)
+        classifier.check_question(question)
+        image = await self._reader.read(request.image)
+        self._check_answer_size(image.shape, question.heatmap_side)
+        explanation = await self._explaining.submit(Asked(classifier, image, question))
+        return messages.write_explanation(explanation, image.shape, entry)
+
+    def _check_answer_size(self, shape: tuple[int, ...], side: int) -> None:
+        width, height = fit_heatmap(shape, side) or (1, 1)
+        limit = self._settings.max_message_bytes - ENVELOPE_BYTES
+        if 4 * width * height > limit:
+            size = f"{width} x {height} cells of 4 bytes are more than the {limit} bytes an answer may hold"
+            raise InvalidArgument("heatmap_side", f"{side} is too much for this image: {size}")
+
+    async def _fetch_item(self, item: types_pb2.ItemRef) -> Pixels:
+        wanted = types_pb2.ItemFilter(
+            dataset=item.dataset, item_ids=[item.item_id], form=item.form, encoding_id=item.encoding_id
+        )
+        async for read in self._codec.codec.read_items(wanted):
+            return read.pixels
+        raise NotFound("item", f"{item.dataset}/{item.item_id}")
+
+
+def open_service(settings: SaliencySettings) -> Service:
+    """Open the service inside the running loop."""
+    store = Store.open(settings.store_url).prefixed(SERVICE)
+    operations = Operations(SERVICE, store, LocalRunner(settings))
+    codec = mekiki.AsyncClient(settings.codec_address)
+    servicer = SaliencyServicer(settings, Catalogue.open(store), operations, codec)
+    return Service(
+        name=SERVICE,
+        descriptor=saliency_pb2.DESCRIPTOR.services_by_name["SaliencyService"],
+        servicer=servicer,
+        add_to_server=saliency_pb2_grpc.add_SaliencyServiceServicer_to_server,
+        operations=operations,
+        start=servicer.start,
+        close=servicer.close,
+    )

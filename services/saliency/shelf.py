@@ -1,0 +1,77 @@
+"""The classifiers at hand: the newest versions, loaded when first asked for, the least asked given up."""
+
+import asyncio
+import time
+from collections import OrderedDict
+
+import torch
+
+from services.saliency.catalogue import Catalogue, Entry, View
+from services.saliency.model import Classifier
+
+FOLLOW_S = 0.5
+"""A version that another process added serves here after this time at the latest."""
+
+
+class Shelf:
+    """Finds and loads classifiers for one event loop.
+
+    Args:
+        catalogue: what there is.
+        device: where classifiers compute.
+        capacity: most of them in memory.
+    """
+
+    def __init__(self, catalogue: Catalogue, device: torch.device, capacity: int) -> None:
+        self._catalogue = catalogue
+        self._device = device
+        self._capacity = capacity
+        self._view = View({})
+        self._read_at_s = float("-inf")
+        self._reading = asyncio.Lock()
+        self._loads: OrderedDict[tuple[str, int], asyncio.Task[Classifier]] = OrderedDict()
+
+    async def look(self) -> View:
+        """Read the catalogue now."""
+        async with self._reading:
+            return await self._read()
+
+    async def take(self, name: str) -> tuple[Entry, Classifier]:
+        """Give the newest version of a classifier, loaded.
+
+        Raises NotFound, FailedPrecondition CLASSIFIER_UNTRAINED, DataLoss.
+        """
+        entry = await self._find(name)
+        key = (name, entry.version)
+        load = self._loads.get(key)
+        if load is None:
+            load = self._loads[key] = asyncio.create_task(asyncio.to_thread(self._load, entry))
+        self._loads.move_to_end(key)
+        while len(self._loads) > self._capacity:
+            self._loads.popitem(last=False)
+        try:
+            # Shielded: others may wait for the same one when this caller gives up.
+            return entry, await asyncio.shield(load)
+        except Exception:
+            self._loads.pop(key, None)
+            raise
+
+    async def _find(self, name: str) -> Entry:
+        async with self._reading:
+            if time.monotonic() - self._read_at_s > FOLLOW_S or name not in self._view.names():
+                await self._read()
+        return self._view.find(name)
+
+    async def _read(self) -> View:
+        view = await asyncio.to_thread(self._catalogue.read)
+        self._view, self._read_at_s = view, time.monotonic()
+        self._drop_deleted()
+        return view
+
+    def _drop_deleted(self) -> None:
+        for name, version in list(self._loads):
+            if not any(entry.version == version for entry in self._view.versions(name)):
+                del self._loads[name, version]
+
+    def _load(self, entry: Entry) -> Classifier:
+        return Classifier.load(self._catalogue.load(entry), self._device)
