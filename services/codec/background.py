@@ -25,7 +25,7 @@ _WORK_SIDE = 512
 _BORDER_SHARE = 0.03
 _LEAST_PART = 0.05
 """A component that has less than this share of the largest one's area is dirt, not part."""
-_LEAST_HOLE = 0.04
+_LEAST_HOLE = 0.1
 """A hole with less background than this share of the part's area is a highlight."""
 
 
@@ -101,9 +101,9 @@ def _find_shadow(distance: NDArray[np.float32], mask: Mask) -> Mask:
     """
     slope = cv2.magnitude(cv2.Scharr(distance, cv2.CV_32F, 1, 0), cv2.Scharr(distance, cv2.CV_32F, 0, 1))
     smooth = slope < _otsu(slope, slope[mask])
-    _, labels = cv2.connectedComponents(smooth.astype(np.uint8), connectivity=4)
-    outside = np.zeros(int(labels.max()) + 1, bool)
-    outside[np.unique(labels[smooth & ~mask])] = True
+    count, labels = cv2.connectedComponents(smooth.astype(np.uint8), connectivity=4)
+    outside = np.zeros(count, bool)
+    outside[labels[smooth & ~mask]] = True
     return outside[labels] & smooth & (distance < _otsu(distance, distance[mask]))
 
 

@@ -1,0 +1,219 @@
+"""Pose from the part's mask: centre and axis by moments, every symmetric candidate tried, refined on the picture.
+
+1. Centre and principal axis of the mask (second moments) against the reference's: two candidates, half a turn apart; a
+   compact part, whose axis means little, gets one candidate every ten degrees.
+2. The most promising ones are refined on the softened masks by ECC (Evangelidis and Psarakis, PAMI 2008).
+3. Among those whose masks overlap about equally well, the one whose picture agrees best wins and is refined on it.
+
+The map turns and shifts, and scales only where the part is clearly not the reference's size: a bent or broken part
+keeps its shape. All of it happens at a size at which the part is about 160 pixels long.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from services.codec.align import LEAST_OVERLAP, Alignment, Image, judge, refuse
+from services.codec.geometry import (
+    Affine,
+    Mask,
+    apply,
+    compose,
+    cut_and_scale,
+    find_bounds,
+    invert,
+    measure_overlap,
+    rotate,
+    warp_mask,
+)
+
+_PART_LENGTH = 160.0
+"""Pixels that the reference's part is long while its pose is sought."""
+_MARGIN = 0.2
+_COMPACT = 1.25
+"""Ratio of the axes below which the direction of the longer one means little."""
+_CANDIDATES = 6
+_NEARLY_EQUAL = 0.04
+"""IoU by which one candidate's mask may be worse than the best and still win by its picture."""
+_SCALES = (1 / 8, 8.0)
+_HOPELESS = 0.2
+"""IoU by which a candidate may start behind the best one and still be worth refining."""
+_STOP = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT
+_MASK_STEPS = (_STOP, 30, 1e-3)
+_PICTURE_STEPS = (_STOP, 30, 1e-4)
+_HALVE = cut_and_scale(0, 0, 0.5)
+
+Soft = NDArray[np.float32]  # (h, w)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """A part cut out at working size.
+
+    Attributes:
+        inward: from the full image's pixels to these.
+        mask: (h, w).
+        soft: the mask at half the size, blurred, 0 to 1.
+        picture: the part's grey values about their mean, in units of their deviation, 0 outside.
+        centre: of the mask, (x, y).
+        angle: of the principal axis, radians.
+        elongation: longer by shorter axis, 1 or more.
+    """
+
+    inward: Affine
+    mask: Mask
+    soft: Soft
+    picture: Soft
+    centre: NDArray[np.float64]
+    angle: float
+    elongation: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A map from the image's shape to the reference's, with how well masks and pictures agree."""
+
+    affine: Affine
+    overlap: float
+    agreement: float
+
+
+class PoseAligner:
+    """Brings a part into the reference's pose."""
+
+    def __init__(self, image: Image, mask: Mask) -> None:
+        """Takes the reference and the part's mask in it, which must not be empty."""
+        x_min, y_min, x_max, y_max = find_bounds(mask)
+        self._factor = min(1.0, _PART_LENGTH / max(x_max - x_min, y_max - y_min))
+        self._area = int(np.count_nonzero(mask))
+        self._reference = _cut_out(image, mask, self._factor)
+
+    def align(self, image: Image, mask: Mask) -> Alignment:
+        """Finds the pose; see `Aligner`."""
+        area = int(np.count_nonzero(mask))
+        if area == 0:
+            return refuse("no part stands out from its background")
+        best: Alignment | None = None
+        for scale in self._propose_scales(area):
+            found = self._align_at(image, mask, scale)
+            if best is None or found.score > best.score:
+                best = found
+            if best.aligned:
+                return best
+        return best or refuse("the part is more than eight times larger or smaller than the reference's")
+
+    def _propose_scales(self, area: int) -> Iterable[float]:
+        """Yields the reference's size as it is, if the areas allow it at all, then what the areas say."""
+        ratio = self._area / area
+        if LEAST_OVERLAP <= ratio <= 1 / LEAST_OVERLAP:
+            yield 1.0
+        if _SCALES[0] <= math.sqrt(ratio) <= _SCALES[1]:
+            yield math.sqrt(ratio)
+
+    def _align_at(self, image: Image, mask: Mask, scale: float) -> Alignment:
+        shape = _cut_out(image, mask, self._factor * scale)
+        starts = self._propose(shape)
+        hopeful = max(start.overlap for start in starts) - _HOPELESS
+        candidates = [self._refine_on_mask(shape, start) for start in starts if start.overlap >= hopeful]
+        most = max(candidate.overlap for candidate in candidates)
+        close = [candidate for candidate in candidates if candidate.overlap >= most - _NEARLY_EQUAL]
+        chosen = self._refine_on_picture(shape, max(close, key=lambda candidate: candidate.agreement))
+        return judge(compose(shape.inward, chosen.affine, invert(self._reference.inward)), chosen.overlap)
+
+    def _propose(self, shape: _Shape) -> list[_Candidate]:
+        """Returns the turns worth refining, at most six."""
+        reference = self._reference
+        turn = reference.angle - shape.angle
+        steps = [0.0, math.pi] if max(shape.elongation, reference.elongation) > _COMPACT else _full_circle()
+        tried = [self._measure(shape, rotate(turn + step, shape.centre, reference.centre)) for step in steps]
+        if len(tried) <= _CANDIDATES:
+            return tried
+        values = [candidate.overlap + 0.5 * candidate.agreement for candidate in tried]
+        around = len(values)
+        peaks = [n for n in range(around) if values[n] >= max(values[n - 1], values[(n + 1) % around])]
+        return [tried[n] for n in sorted(peaks, key=lambda n: -values[n])[:_CANDIDATES]]
+
+    def _refine_on_mask(self, shape: _Shape, start: _Candidate) -> _Candidate:
+        halved = compose(invert(_HALVE), start.affine, _HALVE)
+        moved = _refine(self._reference.soft, shape.soft, halved, _MASK_STEPS)
+        if moved is None:
+            return start
+        refined = self._measure(shape, compose(_HALVE, moved, invert(_HALVE)))
+        return refined if refined.overlap >= start.overlap else start
+
+    def _refine_on_picture(self, shape: _Shape, start: _Candidate) -> _Candidate:
+        """Refines on the picture, unless that pulls the outlines apart or the pictures no nearer."""
+        moved = _refine(self._reference.picture, shape.picture, start.affine, _PICTURE_STEPS)
+        if moved is None:
+            return start
+        refined = self._measure(shape, moved)
+        worse = refined.overlap < start.overlap - _NEARLY_EQUAL or refined.agreement < start.agreement
+        return start if worse else refined
+
+    def _measure(self, shape: _Shape, affine: Affine) -> _Candidate:
+        height, width = self._reference.mask.shape
+        mask = warp_mask(shape.mask, affine, width, height)
+        picture = cv2.warpAffine(shape.picture, affine, (width, height), flags=cv2.INTER_LINEAR)
+        both = self._reference.picture * picture
+        norm = float(np.linalg.norm(self._reference.picture) * np.linalg.norm(picture))
+        overlap = measure_overlap(mask, self._reference.mask)
+        return _Candidate(affine, overlap, float(both.sum()) / norm if norm else 0.0)
+
+
+def _cut_out(image: Image, mask: Mask, factor: float) -> _Shape:
+    """Cuts the part out with a margin and resizes it by `factor`."""
+    x_min, y_min, x_max, y_max = find_bounds(mask)
+    rim = math.ceil(_MARGIN * max(x_max - x_min, y_max - y_min)) + 4
+    left, top, right, bottom = x_min - rim, y_min - rim, x_max + rim, y_max + rim
+    inward = cut_and_scale(left, top, factor)
+    size = (2 * max(8, round((right - left) * factor / 2)), 2 * max(8, round((bottom - top) * factor / 2)))
+    # INTER_AREA in one go: first down by the factor, then placed; warpAffine alone would alias.
+    shrunk = _shrink(image, mask, factor)
+    place = compose(invert(cut_and_scale(0, 0, factor)), inward)
+    soft_mask = cv2.warpAffine(shrunk[1], place, size, flags=cv2.INTER_LINEAR)
+    small = soft_mask >= 0.5
+    grey = cv2.warpAffine(shrunk[0], place, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return _describe(inward, small if small.any() else soft_mask >= soft_mask.max(), grey)
+
+
+def _shrink(image: Image, mask: Mask, factor: float) -> tuple[Soft, Soft]:
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+    size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
+    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    small_grey = cv2.resize(grey, size, interpolation=way).astype(np.float32)
+    small_mask = cv2.resize(mask.astype(np.float32), size, interpolation=way)
+    return small_grey, np.asarray(small_mask, np.float32)
+
+
+def _describe(inward: Affine, mask: Mask, grey: Soft) -> _Shape:
+    moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
+    centre = np.array([moments["m10"], moments["m01"]]) / moments["m00"]
+    angle = 0.5 * math.atan2(2 * moments["mu11"], moments["mu20"] - moments["mu02"])
+    spread = math.hypot(2 * moments["mu11"], moments["mu20"] - moments["mu02"])
+    total = moments["mu20"] + moments["mu02"]
+    elongation = math.sqrt((total + spread) / max(total - spread, 1e-9))
+    values = grey[mask]
+    picture = np.where(mask, (grey - values.mean()) / max(float(values.std()), 1.0), 0).astype(np.float32)
+    half = (max(4, mask.shape[1] // 2), max(4, mask.shape[0] // 2))
+    soft = cv2.resize(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 3), half, interpolation=cv2.INTER_AREA)
+    return _Shape(inward, mask, soft, cv2.GaussianBlur(picture, (0, 0), 1), centre, angle, elongation)
+
+
+def _refine(reference: Soft, moving: Soft, start: Affine, steps: tuple[int, int, float]) -> Affine | None:
+    """Returns the rigid map by ECC from a first guess; None where it does not converge."""
+    # ECC wants the map from the reference to the image.
+    back = invert(start).astype(np.float32)
+    try:
+        _, found = cv2.findTransformECC(reference, moving, back, cv2.MOTION_EUCLIDEAN, steps, None, 1)
+    except cv2.error:  # "the algorithm stopped before its convergence": the pictures are too different
+        return None
+    affine = invert(np.asarray(found, np.float64))
+    return affine if np.isfinite(apply(affine, np.zeros((1, 2)))).all() else None
+
+
+def _full_circle() -> list[float]:
+    return [math.radians(degrees) for degrees in range(0, 360, 10)]

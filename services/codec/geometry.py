@@ -1,0 +1,70 @@
+"""Affine maps as (2, 3) float64 arrays between centres of pixels: (x, y) -> A @ (x, y, 1)."""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Affine = NDArray[np.float64]  # (2, 3)
+Mask = NDArray[np.bool_]  # (h, w)
+
+IDENTITY: Affine = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+def compose(first: Affine, *then: Affine) -> Affine:
+    """Returns the map that applies `first`, then each of `then` in turn."""
+    matrix = _square(first)
+    for affine in then:
+        matrix = _square(affine) @ matrix
+    return matrix[:2]
+
+
+def invert(affine: Affine) -> Affine:
+    """Returns the map back."""
+    return np.linalg.inv(_square(affine))[:2]
+
+
+def apply(affine: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Maps points, (n, 2)."""
+    mapped: NDArray[np.float64] = points @ affine[:, :2].T + affine[:, 2]
+    return mapped
+
+
+def rotate(angle: float, source: NDArray[np.float64], target: NDArray[np.float64]) -> Affine:
+    """Returns the rotation by `angle` radians (x towards y) that takes the point `source` to `target`."""
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return np.column_stack([turn, target - turn @ source])
+
+
+def cut_and_scale(left: float, top: float, factor: float) -> Affine:
+    """Returns the map of a crop at (left, top) that is then resized by `factor`, as `cv2.resize` does it."""
+    shift = 0.5 * factor - 0.5
+    return np.array([[factor, 0.0, shift - factor * left], [0.0, factor, shift - factor * top]])
+
+
+def scale_of(affine: Affine) -> float:
+    """Returns by how much lengths grow on average."""
+    return math.sqrt(abs(float(np.linalg.det(affine[:, :2]))))
+
+
+def warp_mask(mask: Mask, affine: Affine, width: int, height: int) -> Mask:
+    """Returns the mask as the map takes it, (height, width); outside lies nothing."""
+    grey = cv2.warpAffine(mask.astype(np.uint8) * 255, affine, (width, height), flags=cv2.INTER_LINEAR)
+    return grey >= 128
+
+
+def measure_overlap(one: Mask, other: Mask) -> float:
+    """Returns the IoU of two masks, 0 to 1; 0 when both are empty."""
+    union = int(np.count_nonzero(one | other))
+    return int(np.count_nonzero(one & other)) / union if union else 0.0
+
+
+def find_bounds(mask: Mask) -> tuple[int, int, int, int]:
+    """Returns the half-open box x_min, y_min, x_max, y_max of a mask that is not empty."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _square(affine: Affine) -> NDArray[np.float64]:
+    return np.vstack([affine, [0.0, 0.0, 1.0]])
