@@ -73,6 +73,7 @@ async def _run(openings: Sequence[Opening], settings: Sequence[Settings]) -> Non
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     server = Server(openings, settings)
     await server.start()
+    print(f"mekiki is ready at {LOOPBACK}:{server.port}", flush=True)  # noqa: T201 - for whoever started us
     await stop.wait()
     await server.drain()
 
