@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from mekiki.demo import BadFolder
 from mekiki.demo.boxes import plan_test_images
 from mekiki.demo.source import Photo, read_folder, read_pixels, read_truth, render_labelled, render_source

@@ -120,8 +120,8 @@ def _inspect(client: Client, dataset: str, source: Source, narrator: Narrator) -
         encoding_id=encoded.encoding.encoding_id,
     )
     detector, weights, promise = _teach(client, dataset, normals, usable, narrator)
-    scored, serving = _judge(client, dataset, usable.test, narrator)
-    judged = tuple(_as_judged(photo, scored[photo.item_id]) for photo in usable.test)
+    streamed, serving = _judge(client, dataset, usable.test, narrator)
+    judged = tuple(_as_judged(photo, streamed.answers[photo.item_id]) for photo in usable.test)
     return _Inspection(
         sizes=steps.measure_sizes(client, dataset, encoded),
         encoded=encoded,
@@ -152,13 +152,13 @@ def _teach(
 
 def _judge(
     client: Client, detector: str, photos: tuple[Photo, ...], narrator: Narrator
-) -> tuple[dict[str, ScoredImage], Serving]:
+) -> tuple[steps.Streamed, Serving]:
     """Stream the test images, then ask for some one by one."""
     with narrator.step("Judge the test images", len(photos)) as bar:
-        scored, streamed_s = steps.stream_photos(client, detector, photos, bar)
+        streamed = steps.stream_photos(client, detector, photos, bar)
     with narrator.step("Time single calls", min(len(photos), steps.TIMED_CALLS)) as bar:
-        serving = steps.time_calls(client, detector, photos, scored, streamed_s, bar)
-    return scored, serving
+        serving = steps.time_calls(client, detector, photos, streamed, bar)
+    return streamed, serving
 
 
 def _without(source: Source, failed: set[str]) -> Source:

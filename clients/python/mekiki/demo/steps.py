@@ -13,6 +13,7 @@ from mekiki import (
     EncodedDataset,
     EnrolledItem,
     Frame,
+    ImageLike,
     Item,
     ItemFilter,
     ItemForm,
@@ -127,35 +128,30 @@ def calibrate_detector(client: Client, detector: str, normals: ItemFilter, count
     return Promise(threshold.value, threshold.false_alarm_rate, threshold.confidence, scores)
 
 
-def stream_photos(
-    client: Client, detector: str, photos: tuple[Photo, ...], bar: Bar
-) -> tuple[dict[str, ScoredImage], float]:
-    """Send the test images as a stream; return the answers by item and how long the stream took, seconds.
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """What came of streaming the test images."""
+
+    answers: dict[str, ScoredImage]  # by item
+    seconds: float
+
+
+def stream_photos(client: Client, detector: str, photos: tuple[Photo, ...], bar: Bar) -> Streamed:
+    """Send the test images as a stream.
 
     Raises:
         MekikiError: an image could not be judged.
     """
-    files = [Frame(photo.path.read_bytes(), photo.item_id) for photo in photos]
-    scored = {}
+    files: list[ImageLike | Frame[ImageLike]] = [Frame(photo.path.read_bytes(), photo.item_id) for photo in photos]
+    answers = {}
     begun = time.perf_counter()
-    for answer in client.anomaly.score_images(detector, _as_input(files)):
-        scored[answer.id] = answer.value
+    for answer in client.anomaly.score_images(detector, files):
+        answers[answer.id] = answer.value
         bar.advance()
-    return scored, time.perf_counter() - begun
+    return Streamed(answers, time.perf_counter() - begun)
 
 
-def _as_input(frames: list[Frame[bytes]]) -> Iterator[Frame[bytes]]:
-    yield from frames
-
-
-def time_calls(
-    client: Client,
-    detector: str,
-    photos: tuple[Photo, ...],
-    scored: dict[str, ScoredImage],
-    streamed_s: float,
-    bar: Bar,
-) -> Serving:
+def time_calls(client: Client, detector: str, photos: tuple[Photo, ...], streamed: Streamed, bar: Bar) -> Serving:
     """Ask for some images one by one, and compare each score with the streamed one."""
     latencies, agreed = [], 0
     for photo in photos[:TIMED_CALLS]:
@@ -163,9 +159,9 @@ def time_calls(
         begun = time.perf_counter()
         answer = client.anomaly.score_image(detector, image)
         latencies.append(1000 * (time.perf_counter() - begun))
-        agreed += answer.score == scored[photo.item_id].score
+        agreed += answer.score == streamed.answers[photo.item_id].score
         bar.advance()
-    return Serving(tuple(latencies), len(scored), streamed_s, agreed)
+    return Serving(tuple(latencies), len(streamed.answers), streamed.seconds, agreed)
 
 
 def follow_part(client: Client, normals: ItemFilter, photo: Photo) -> Journey | None:

@@ -44,9 +44,10 @@ def ring(x: float, y: float, radius: float, colour: str) -> str:
 
 
 def text(x: float, y: float, words: str, colour: str = INK, anchor: str = "start", weight: int = 400) -> str:
-    """Return a line of text; `anchor` is start, middle or end."""
+    """Return a line of text, bold ones haloed to be read over lines; `anchor` is start, middle or end."""
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" font-weight="{weight}">'
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" font-weight="{weight}" '
+        f'paint-order="stroke" stroke="{PAPER}" stroke-width="{4 if weight > 400 else 0}">'
         f"{escape(words)}</text>"
     )
 
