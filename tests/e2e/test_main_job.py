@@ -1,4 +1,4 @@
-"""The main job through the SDK, on small sample parts without pretrained weights; then hostile input on every image RPC.
+"""The main job through the SDK, on small sample parts without pretrained weights; then hostile input.
 
 One house serves all tests of this file, in order: each step needs the one before.
 """
