@@ -54,12 +54,26 @@ def ignore_everything(request: Struct, job: Job) -> Struct:
     return Struct()
 
 
+def look_around(request: Struct, job: Job) -> Struct:
+    """Says how many workers run at once, itself included, at most."""
+    mine, most = f"running/{os.getpid()}", 0
+    job.store.put(mine, b"")
+    for _ in range(10):
+        most = max(most, len(job.store.list("running")))
+        time.sleep(0.02)
+    job.store.delete(mine)
+    response = Struct()
+    response.update({"most": most})
+    return response
+
+
 HANDLERS = {
     "Count": count,
     "Refuse": refuse,
     "Crash": crash,
     "Die": die,
     "IgnoreEverything": ignore_everything,
+    "LookAround": look_around,
 }
 
 if __name__ == "__main__":
