@@ -152,9 +152,10 @@ def make_folder(folder, bad=10):
 
 def run_against(services, monkeypatch, tmp_path, data) -> dict:
     monkeypatch.setattr(run, "Client", lambda _address: services)
-    report = run_demo(data, tmp_path / "out", "127.0.0.1:1", 20)
-    assert report == tmp_path / "out" / "report.html"
+    told = run_demo(data, tmp_path / "out", "127.0.0.1:1", 20)
+    assert told.pop("report") == str(tmp_path / "out" / "report.html")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert told == summary
     return {**summary, **{f["figure"]: f["value"] for f in summary["figures"]}}
 
 

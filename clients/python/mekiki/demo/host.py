@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mekiki import Client
+from mekiki import Client, errors
 
 SERVICES = ("codec", "saliency", "boxfit", "anomaly")
 START_S = 180.0  # the first start compiles and imports a good deal
 STOP_S = 45.0
 
 
-class ServicesFailed(RuntimeError):
+class ServicesFailed(errors.Unavailable):
     """The services did not start; the text holds the end of their log."""
 
 

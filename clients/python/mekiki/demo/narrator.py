@@ -1,14 +1,17 @@
 """What a person sees while the demonstration runs: a bar per step, and how long each took."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from mekiki import Operation
+from mekiki.demo.figures import Figure
 from mekiki.demo.results import Stage
 
 Result = TypeVar("Result")
@@ -46,13 +49,21 @@ class Bar:
 class Narrator:
     """Tells a person what is going on."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, words: Console, bars: Console) -> None:
         self.stages: list[Stage] = []
+        self._words = words
+        self._bars = bars
 
     def say(self, sentence: str) -> None:
-        """Print a sentence; nothing in it is taken for markup."""
-        self.console.print(sentence, markup=False, highlight=False)
+        """Print a sentence; nothing in it is taken for markup or reaches the terminal as a control character."""
+        self._words.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
+
+    def tell_figures(self, title: str, figures: Iterable[Figure]) -> None:
+        """Print a table of figures."""
+        table = Table(title=Text(printable(title)), title_justify="left", show_header=False, box=None, padding=(0, 2))
+        for figure in figures:
+            table.add_row(figure.label, Text(figure.shown, style="bold"))
+        self._words.print(table)
 
     @contextmanager
     def step(self, name: str, total: int = 0) -> Iterator[Bar]:
@@ -65,9 +76,14 @@ class Narrator:
             TimeElapsedColumn(),
             TextColumn("{task.fields[phase]}", style="dim", markup=False),
         )
-        with Progress(*columns, console=self.console) as progress:
+        with Progress(*columns, console=self._bars) as progress:
             task = progress.add_task(f"{name:<34}", total=total or None, phase="")
             yield Bar(progress, task)
             finished = progress.tasks[0].total or 1
             progress.update(task, completed=finished, total=finished, phase="")
         self.stages.append(Stage(name, time.perf_counter() - begun))
+
+
+def printable(words: str) -> str:
+    """Return text with everything but printable characters and line ends replaced."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in words)

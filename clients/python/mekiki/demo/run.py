@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from mekiki import Client, Detector, EncodedDataset, ItemFilter, ItemForm, ScoredImage
 from mekiki.demo import boxes, steps
 from mekiki.demo.boxes import Task
-from mekiki.demo.figures import list_figures
+from mekiki.demo.figures import list_figures, summarise
 from mekiki.demo.host import host_services
 from mekiki.demo.narrator import Narrator
 from mekiki.demo.report import write_report
@@ -58,24 +57,28 @@ class _Inspection:
     failures: tuple[tuple[str, str], ...]
 
 
-def run_demo(data: Path | None, out: Path, address: str | None, count: int) -> Path:
+def run_demo(
+    data: Path | None, out: Path, address: str | None, count: int, console: Console | None = None
+) -> dict[str, object]:
     """Take a folder of part images, or `count` rendered ones, through all four services and write a report.
 
     Args:
         data: folder with `train/good`, `test/good`, `test/<defect>`; None renders sample parts.
         out: folder for the report, its pictures and `summary.json`; made when it is not there.
         address: host:port of services that run; None starts them for as long as the demonstration lasts.
-        count: sample parts to render, 20 or more; unused with `data`.
+        count: sample parts to render, 15 or more; unused with `data`.
+        console: where all that is for people goes; default standard output, and standard error for progress bars.
 
     Returns:
-        The path of `report.html`.
+        What `summary.json` holds, and the path of `report`.
 
     Raises:
         BadFolder: the folder is not laid out like that.
         ServicesFailed: the services did not start.
         MekikiError: a service answered with an error.
     """
-    started, narrator = datetime.now(UTC).astimezone(), Narrator(Console())
+    started = datetime.now(UTC).astimezone()
+    narrator = Narrator(console or Console(), console or Console(stderr=True))
     out.mkdir(parents=True, exist_ok=True)
     source, labelled = _gather(data, out, count, narrator)
     with ExitStack() as stack:
@@ -248,14 +251,12 @@ def _collect(made: Circumstances, found: _Inspection, drawn: Boxes | None, reaso
     )
 
 
-def _present(results: Results, out: Path, narrator: Narrator) -> Path:
+def _present(results: Results, out: Path, narrator: Narrator) -> dict[str, object]:
     """Write the report, print the figures and where it lies."""
     report = write_report(results, out)
-    table = Table(title=results.circumstances.source, title_justify="left", show_header=False, box=None, padding=(0, 2))
-    for figure in list_figures(results):
-        table.add_row(figure.label, figure.shown)
-    narrator.console.print(table)
-    narrator.say(f"Weights: {results.circumstances.detector_weights}")
-    narrator.say(f"Background: {results.circumstances.background}")
+    made = results.circumstances
+    narrator.tell_figures(made.source, list_figures(results))
+    narrator.say(f"Weights: {made.detector_weights}")
+    narrator.say(f"Background: {made.background}")
     narrator.say(f"Report: {report.resolve()}")
-    return report
+    return {**summarise(results), "report": str(report.resolve())}
