@@ -130,13 +130,8 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         async for answer in answer_frames(request_iterator, self._explain, saliency_pb2.ExplainImagesResponse, window):
             yield answer
 
-    async def start(self) -> None:
-        """Begins to tend operations."""
-        await self._operations.open()
-
     async def close(self) -> None:
         """Ends what was started."""
-        await self._operations.close()
         await self._classifying.close()
         await self._explaining.close()
         await self._codec.close()
@@ -185,6 +180,5 @@ def open_service(settings: SaliencySettings) -> Service:
         servicer=servicer,
         add_to_server=saliency_pb2_grpc.add_SaliencyServiceServicer_to_server,
         operations=operations,
-        start=servicer.start,
         close=servicer.close,
     )

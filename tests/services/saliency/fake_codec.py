@@ -1,0 +1,56 @@
+"""Just enough of codec: items in memory, read as the contract says."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
+from services.runtime.config import Settings
+from services.runtime.errors import DataLoss, NotFound
+from services.runtime.images import encode_tensor
+from services.runtime.server import Opening, Service
+from services.runtime.status import to_status
+
+DATASET = "spots"
+
+
+@dataclass(frozen=True)
+class FakeItem:
+    item_id: str
+    pixels: np.ndarray | None  # None: damaged
+    label: str = ""
+    group: str = ""
+
+
+class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
+    def __init__(self, items):
+        self.items = items
+
+    async def ReadItems(self, request, context):  # noqa: N802
+        if request.items.dataset != DATASET:
+            raise NotFound("data set", request.items.dataset)
+        for item in self.items:
+            if not request.items.item_ids or item.item_id in request.items.item_ids:
+                yield self.answer(item, request.metadata_only)
+
+    def answer(self, item, metadata_only):
+        described = codec_pb2.Item(item_id=item.item_id, labels=[item.label] if item.label else [], group=item.group)
+        if metadata_only:
+            return codec_pb2.ReadItemsResponse(item=described)
+        if item.pixels is None:
+            return codec_pb2.ReadItemsResponse(item=described, error=to_status(DataLoss("the segment is torn")))
+        return codec_pb2.ReadItemsResponse(item=described, image=encode_tensor(item.pixels))
+
+
+def open_codec(items):
+    """An opening of a codec that holds these items."""
+
+    def open_service(_):
+        return Service(
+            name="codec",
+            descriptor=codec_pb2.DESCRIPTOR.services_by_name["CodecService"],
+            servicer=FakeCodec(items),
+            add_to_server=codec_pb2_grpc.add_CodecServiceServicer_to_server,
+        )
+
+    return Opening("codec", Settings, open_service)
