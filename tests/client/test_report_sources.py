@@ -31,6 +31,11 @@ def test_rendered_parts_are_read_like_a_users_folder(tmp_path):
     assert all(photo.truth is None for photo in source.train)
 
 
+def test_a_count_too_small_to_learn_from_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least 15, not 3"):
+        render_source(tmp_path, 3, lambda _done, _total: None)
+
+
 def test_labelled_parts_come_with_true_boxes_but_bare_tables_without(tmp_path):
     labelled = render_labelled(tmp_path, 8, lambda _done, _total: None)
     with_part = {photo.item_id for photo in labelled.photos if photo.label != "empty"}

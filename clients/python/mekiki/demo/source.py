@@ -14,6 +14,7 @@ from mekiki.sample_parts import EMPTY, render_kinds, render_parts
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 LEAST_NORMALS = 8
+LEAST_RENDERED = 15  # of which 9 are normal ones to learn from
 SEED = 1
 LAYOUT = "train/good, test/good and test/<defect>"
 
@@ -82,7 +83,13 @@ def read_folder(folder: Path) -> Source:
 
 
 def render_source(folder: Path, count: int, on_progress: Progress) -> Source:
-    """Render `count` sample screws into `folder` and return them."""
+    """Render `count` sample screws into `folder` and return them.
+
+    Raises:
+        ValueError: `count` is too small to learn from.
+    """
+    if count < LEAST_RENDERED:
+        raise ValueError(f"count must be at least {LEAST_RENDERED}, not {count}")
     render_parts(folder, count=count, seed=SEED, on_progress=on_progress)
     source = read_folder(folder)
     return Source(f"{count:,} sample screws", source.train, source.test)
