@@ -26,9 +26,11 @@ class Disk:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._temporary = root / ".tmp"
+        new = [folder for folder in (root, *root.parents) if not folder.exists()]
         self._temporary.mkdir(parents=True, exist_ok=True)
+        for folder in new:
+            _sync(folder.parent)
         self._sweep()
-        _sync(root.parent)
 
     def get(self, key: str) -> bytes:
         """The whole object."""

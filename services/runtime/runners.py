@@ -65,7 +65,7 @@ class Runner(Protocol):
         """Asks the worker to stop, and after a grace makes it; called again and again until it has ended."""
 
     def forget(self, task: Task) -> None:
-        """The operation has ended: nobody will ask for it again."""
+        """The operation and its worker have ended: nobody will ask for it again."""
 
     def close(self) -> Sequence[Task]:
         """Stops what cannot outlive this process (this one may wait); returns the tasks that it had to kill."""
@@ -123,9 +123,7 @@ class LocalRunner:
 
     def forget(self, task: Task) -> None:
         """Drops an ended worker."""
-        child = self._children.get(task.operation)
-        if child is not None and child.process.poll() is not None:
-            del self._children[task.operation]
+        self._children.pop(task.operation, None)
 
     def close(self) -> list[Task]:
         """Stops all workers; returns those that had to be killed."""

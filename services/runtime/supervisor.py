@@ -88,7 +88,7 @@ class Supervisor:
         task = Task(self._ledger.service, operation, attempt.number)
         seen = self._runner.look(task)  # before the outcome is read: a worker writes it, then ends
         if self._ledger.outcome(operation):
-            return self._retire(task)
+            return self._retire(task, seen)
         cancelled = self._ledger.cancel_requested(operation)
         if seen.life is Life.RUNNING:
             if cancelled or self._is_silent(operation, attempt, self._patience.hung_after_s):
@@ -142,7 +142,9 @@ class Supervisor:
             self._log.info("operation ended", operation=operation, error=str(error))
         self._wake.set()  # to retire it at once
 
-    def _retire(self, task: Task) -> None:
+    def _retire(self, task: Task, seen: Sighting) -> None:
+        if seen.life is Life.RUNNING:  # about to end; made to if it does not
+            return self._runner.stop(task)
         self._ledger.retire(task.operation)
-        self._runner.forget(task)
         self._beats.pop(task.operation, None)
+        return self._runner.forget(task)

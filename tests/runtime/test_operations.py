@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.struct_pb2 import Struct
@@ -110,7 +111,7 @@ async def test_an_operation_tells_its_progress_and_ends_with_its_typed_response(
     started = await operations.start("Count", request(until=30, pause_s=0.1))
     assert not started.done
     assert metadata_of(started).verb == "Count"
-    await until(lambda: 0 < (ledger.progress(id_of(started)) or Progress(1)).done)
+    await until(lambda: (ledger.progress(id_of(started)) or Progress(1)).done > 0)
     now = await operations.get(started.name)
     assert 0 < metadata_of(now).done < 30
     assert metadata_of(now).phase == "counting"
@@ -408,7 +409,7 @@ async def test_when_too_many_wait_the_next_is_refused(
         await operations.start("Count", request())
 
 
-async def test_an_ended_operation_leaves_no_checkpoint_and_is_not_looked_at_again(
+async def test_an_ended_operation_leaves_no_checkpoint_no_process_and_is_not_looked_at_again(
     open_operations: Open, store: Store, ledger: Ledger
 ) -> None:
     operations = await open_operations()
@@ -416,6 +417,7 @@ async def test_an_ended_operation_leaves_no_checkpoint_and_is_not_looked_at_agai
     await operations.wait(started.name, END_S)
     await until(lambda: ledger.unfinished() == [])
     assert not [key for key in store.list() if key.endswith("checkpoint")]
+    assert psutil.Process().children() == []  # a zombie would be one
 
 
 async def test_only_the_first_ending_counts(ledger: Ledger) -> None:
