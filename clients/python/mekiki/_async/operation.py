@@ -9,6 +9,7 @@ from mekiki import errors
 from mekiki._async.funnel import Funnel
 from mekiki._values.outcome import outcome_of
 from mekiki._values.progress import Progress
+from mekiki._wire import asynchronous as wire
 from mekiki._wire.patience import Patience
 from mekiki.types.v1 import types_pb2
 
@@ -16,6 +17,12 @@ Result = TypeVar("Result")
 
 WAIT_S = 20.0
 """The service is asked to wait this long for the end of an operation before it answers that it is not there yet."""
+
+GRACE_S = 15.0
+"""How much longer than that its answer may take."""
+
+LEAST_PAUSE_S = 0.1
+"""Between two such questions."""
 
 
 class AsyncOperation(Generic[Result]):
@@ -70,7 +77,9 @@ class AsyncOperation(Generic[Result]):
         while not self._record.done and not patience.is_over():
             pause_s = min(WAIT_S, patience.remaining_s())
             request = operations_pb2.WaitOperationRequest(name=self.name, timeout=_duration(pause_s))
-            self._record = await self._funnel.unary(self._stub.WaitOperation, request, pause_s + 15.0)
+            self._record = await self._funnel.unary(self._stub.WaitOperation, request, pause_s + GRACE_S)
+            if not self._record.done:  # a server that drains answers at once: do not ask in a circle
+                await wire.sleep(min(LEAST_PAUSE_S, patience.remaining_s()))
         return bool(self._record.done)
 
     async def result(self, timeout_s: float | None = None) -> Result:

@@ -46,6 +46,17 @@ class AsyncOperations:
                 request.page_token = response.next_page_token
         return tuple(operations)
 
+    async def delete_operation(self, name: str, *, timeout_s: float | None = None) -> None:
+        """Forgets an operation that has ended.
+
+        Raises:
+            FailedPrecondition: it has not ended; cancel it first.
+            NotFound: there is none of that name.
+            ValueError: the name does not begin with a service.
+        """
+        request = operations_pb2.DeleteOperationRequest(name=name)
+        await self._funnel.unary(self._stub_of(name).DeleteOperation, request, timeout_s)
+
     def _stub_of(self, name: str) -> operations_pb2_grpc.OperationsStub:
         service = name.split("/", 1)[0]
         if service not in self._stubs:

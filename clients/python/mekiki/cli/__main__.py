@@ -1,0 +1,3 @@
+from mekiki.cli import main
+
+main()

@@ -1,0 +1,170 @@
+"""Commands about data sets: push, pull, encode, export."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mekiki import (
+    AlignmentMethod,
+    BackgroundRemoval,
+    Client,
+    EncodingOptions,
+    ItemFilter,
+    ItemForm,
+    NewItem,
+    errors,
+)
+from mekiki.cli.codes import ExitCode
+from mekiki.cli.files import Places, write_pixels
+from mekiki.cli.folder import Folder, read_folder
+from mekiki.cli.output import Output
+from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
+
+if TYPE_CHECKING:
+    from mekiki.demo.voc import VocImage
+
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Name of the data set.")]
+Splits = Annotated[list[str] | None, typer.Option("--split", help="Only items of this split; may be repeated.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="Only items with this label; may be repeated.")]
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="train/<label>, test/<label>, or <label>/.")],
+    dataset: DatasetName,
+    *,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Push a folder of images to a data set, which is created when it is not there.
+
+    Item identifiers are the paths below the folder, so pushing again adds what is new.
+    """
+    with session(address, json=json) as (client, output):
+        content = read_folder(folder)
+        if content.ignored:
+            output.warn(f"ignored beside the splits: {', '.join(content.ignored)}")
+        _create(client, dataset)
+        failed = _append(client, output, dataset, content)
+        described = client.codec.get_dataset(dataset)
+        output.say(
+            f"{described.name}: {described.item_count} items, {described.original_bytes:,} bytes as files, "
+            f"{described.stored_bytes:,} bytes stored"
+        )
+        output.value(described)
+        if failed:
+            raise typer.Exit(ExitCode.REFUSED)
+
+
+def _create(client: Client, dataset: str) -> None:
+    try:
+        client.codec.create_dataset(dataset)
+    except errors.AlreadyExists:
+        return
+
+
+def _append(client: Client, output: Output, dataset: str, content: Folder) -> int:
+    """Appends everything; returns how many items failed."""
+    items = (
+        NewItem(file.item_id, file.path, labels=[file.label] if file.label else [], split=file.split)
+        for file in content.files
+    )
+    failed = 0
+    with output.bar(f"pushing to {dataset}") as bar:
+        for number, answer in enumerate(client.codec.append_items(dataset, items), 1):
+            bar.show(number, len(content.files))
+            if answer.error is not None:
+                failed += 1
+                output.warn(f"{answer.id}: {answer.error.message}")
+    return failed
+
+
+def pull(  # noqa: PLR0913 -- a command's options
+    dataset: DatasetName,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write PNG files to.")],
+    *,
+    form: Annotated[ItemForm, typer.Option(help="Exact pixels, or those of an encoding.")] = ItemForm.ORIGINAL,
+    encoding: Annotated[str, typer.Option(help="Which encoding; default the newest.")] = "",
+    split: Splits = None,
+    label: Labels = None,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Pull the images of a data set into a folder, at the paths that their identifiers give."""
+    wanted = ItemFilter(dataset, labels=label or (), splits=split or (), form=form, encoding_id=encoding)
+    with session(address, json=json) as (client, output):
+        places = Places(out, ".png")
+        failed = 0
+        with output.bar(f"pulling {dataset}") as bar:
+            for number, read in enumerate(client.codec.read_items(wanted), 1):
+                bar.show(number, None)
+                if read.error is not None:
+                    failed += 1
+                    output.warn(f"{read.item.item_id}: {read.error.message}")
+                    continue
+                path = write_pixels(places.place(read.item.item_id), read.pixels)
+                output.value({"item_id": read.item.item_id, "path": str(path)})
+        output.say(f"{places.count} images in {out}")
+        if failed:
+            raise typer.Exit(ExitCode.REFUSED)
+
+
+def encode(  # noqa: PLR0913 -- a command's options
+    dataset: DatasetName,
+    *,
+    background: Annotated[BackgroundRemoval, typer.Option(help="Which pixels are the part.")] = BackgroundRemoval.AUTO,
+    alignment: Annotated[AlignmentMethod, typer.Option(help="How images are aligned.")] = AlignmentMethod.POSE,
+    blank: Annotated[bool, typer.Option(help="Blank everything outside the union of the masks.")] = True,
+    crf: Annotated[int | None, typer.Option(help="HEVC rate factor, 0 to 51; default 28.")] = None,
+    gop: Annotated[int | None, typer.Option(help="Frames a group of pictures; default 16.")] = None,
+    reference: Annotated[str, typer.Option(help="Item that the others are aligned to.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Make the prepared version of a data set: background removed, aligned, blanked, HEVC."""
+    options = EncodingOptions(
+        background=background,
+        alignment=alignment,
+        blank_background=blank,
+        crf=crf,
+        gop=gop,
+        reference_item_id=reference,
+    )
+    with session(address, json=json) as (client, output):
+        made = follow(client.codec.encode_dataset(dataset, options=options), output, f"encoding {dataset}")
+        encoding = made.encoding
+        output.say(f"{made.background_description}")
+        output.say(
+            f"{encoding.encoding_id}: {encoding.item_count} items, {encoding.width} x {encoding.height} pixels, "
+            f"{encoding.stored_bytes:,} bytes, {len(encoding.unaligned)} unaligned"
+        )
+        output.table(["unaligned", "reason"], encoding.unaligned.items())
+        output.value(made)
+
+
+def export(
+    dataset: DatasetName,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")],
+    *,
+    accepted: Annotated[bool, typer.Option("--accepted", help="Only boxes that a person has accepted.")] = False,
+    split: Splits = None,
+    label: Labels = None,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Export images and boxes as Pascal VOC: XML and JPEG per image, and trainval.txt."""
+    from mekiki.cli.voc import to_voc, write_voc  # noqa: PLC0415 -- it draws in what only drawing needs
+
+    wanted = ItemFilter(dataset, labels=label or (), splits=split or ())
+
+    def images(client: Client, output: Output) -> Iterator["VocImage"]:
+        with output.bar(f"exporting {dataset}") as bar:
+            for number, read in enumerate(client.codec.read_items(wanted), 1):
+                bar.show(number, None)
+                yield to_voc(read, accepted=accepted)
+
+    with session(address, json=json) as (client, output):
+        count = write_voc(out, images(client, output))
+        output.say(f"{count} images with their boxes in {out}")
+        output.value({"images": count, "path": str(out)})

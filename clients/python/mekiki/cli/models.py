@@ -1,0 +1,109 @@
+"""Commands that ask models: score, classify, explain, annotate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mekiki import Classification, ExplainMethod, Explanation, FitMethod, FitOptions, ItemFilter, ScoredImage
+from mekiki.cli.codes import ExitCode
+from mekiki.cli.datasets import DatasetName, Labels, Splits
+from mekiki.cli.folder import list_images
+from mekiki.cli.frames import Gallery, paint_all
+from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
+
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")]
+ClassifierName = Annotated[str, typer.Argument(metavar="CLASSIFIER", help="Name of the classifier.")]
+
+
+def score(
+    detector: Annotated[str, typer.Argument(metavar="DETECTOR", help="Name of the detector.")],
+    images: Images,
+    *,
+    out: Annotated[Path | None, typer.Option(help="Folder for the images with their heat maps over them.")] = None,
+    fail_on_anomaly: Annotated[bool, typer.Option("--fail-on-anomaly", help="Exit with 1 on any anomaly.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Judge images: is this part normal, and if not, where?"""
+
+    def row(scored: ScoredImage) -> dict[str, object]:
+        return {"score": scored.score, "verdict": scored.verdict or "not calibrated", "aligned": scored.aligned}
+
+    with session(address, json=json) as (client, output):
+        gallery = Gallery(output, list_images(images), row)
+        answers = client.anomaly.score_images(detector, gallery.frames(), heatmap_side=None if out else 0)
+        gallery.show(f"scoring with {detector}", answers)
+        if out:
+            strongest = max((float(s.heatmap.values.max()) for s in gallery.values.values() if s.heatmap), default=1.0)
+            paint_all(out, {path: (s.heatmap, strongest) for path, s in gallery.values.items()}, output)
+        anomalous = sum(scored.is_anomalous for scored in gallery.values.values())
+        output.say(f"{anomalous} of {len(gallery.values)} anomalous")
+        if fail_on_anomaly and anomalous:
+            raise typer.Exit(ExitCode.FOUND)
+
+
+def classify(
+    classifier: ClassifierName, images: Images, *, address: Address = DEFAULT_ADDRESS, json: Json = False
+) -> None:
+    """Say what is in images."""
+
+    def row(said: Classification) -> dict[str, object]:
+        return {"label": said.label, "probability": said.labels[0].score}
+
+    with session(address, json=json) as (client, output):
+        gallery = Gallery(output, list_images(images), row)
+        gallery.show(f"asking {classifier}", client.saliency.classify_images(classifier, gallery.frames()))
+
+
+def explain(
+    classifier: ClassifierName,
+    images: Images,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the images with their heat maps over them.")],
+    label: Annotated[str, typer.Option(help="What to explain; default the most probable label.")] = "",
+    method: Annotated[ExplainMethod | None, typer.Option(help="Default CAM where the head allows it.")] = None,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Paint which pixels of images speak for a label."""
+
+    def row(explanation: Explanation) -> dict[str, object]:
+        return {"label": explanation.label, "probability": explanation.score, "method": explanation.method}
+
+    with session(address, json=json) as (client, output):
+        gallery = Gallery(output, list_images(images), row)
+        answers = client.saliency.explain_images(classifier, gallery.frames(), label=label, method=method)
+        gallery.show(f"asking {classifier}", answers)
+        paint_all(out, {path: (said.heatmap, 1.0) for path, said in gallery.values.items()}, output)
+
+
+def annotate(  # noqa: PLR0913 -- a command's options
+    classifier: ClassifierName,
+    dataset: DatasetName,
+    *,
+    use_labels: Annotated[bool, typer.Option("--use-labels", help="Look for each item's own label.")] = False,
+    skip: Annotated[list[str] | None, typer.Option(help="Items with this label get no box; may be repeated.")] = None,
+    method: Annotated[FitMethod, typer.Option(help="How a box is searched.")] = FitMethod.EXACT,
+    threshold: Annotated[float | None, typer.Option(help="Share of a map's maximum; default 0.3.")] = None,
+    split: Splits = None,
+    label: Labels = None,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Draw boxes on the items of a data set, from labels alone."""
+    wanted = ItemFilter(dataset, labels=label or (), splits=split or ())
+    options = FitOptions(method=method, threshold=threshold)
+    with session(address, json=json) as (client, output):
+        operation = client.boxfit.annotate_dataset(
+            classifier, wanted, use_item_labels=use_labels, skip_labels=skip or (), options=options
+        )
+        done = follow(operation, output, f"annotating {dataset}")
+        output.say(
+            f"{done.annotated_count} annotated, {done.needs_review_count} of them to be reviewed, "
+            f"{done.skipped_count} skipped, {len(done.failures)} failed"
+        )
+        output.table(["failed", "reason"], done.failures.items())
+        output.value(done)
+        if done.failures:
+            raise typer.Exit(ExitCode.REFUSED)

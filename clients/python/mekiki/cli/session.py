@@ -1,0 +1,57 @@
+"""What every command begins and ends with: a client, somewhere to write, and an exit code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, TypeVar
+
+import typer
+
+from mekiki import Client, ClientOptions, MekikiError, Operation
+from mekiki.cli.codes import ExitCode, code_of
+from mekiki.cli.output import Output
+
+Address = Annotated[
+    str, typer.Option("--address", envvar="MEKIKI_ADDRESS", help="host:port of the services.", show_default=True)
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON value a line on standard output, nothing else there.")]
+DEFAULT_ADDRESS = "127.0.0.1:8080"
+DEFAULT_OPTIONS = ClientOptions()
+LOOK_S = 0.5
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def reporting(*, json: bool) -> Iterator[Output]:
+    """Gives a command its output, and turns what it raises into the exit code for it."""
+    output = Output(json=json)
+    try:
+        yield output
+    except MekikiError as error:
+        output.fail(error)
+        raise typer.Exit(code_of(error)) from None
+    except (OSError, ValueError) as error:
+        output.fail(error)
+        raise typer.Exit(ExitCode.USAGE) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+@contextmanager
+def session(address: str, *, json: bool, options: ClientOptions = DEFAULT_OPTIONS) -> Iterator[tuple[Client, Output]]:
+    """`reporting` with a client."""
+    with reporting(json=json) as output, Client(address, options=options) as client:
+        yield client, output
+
+
+def follow(operation: Operation[Result], output: Output, title: str) -> Result:
+    """The result of long work, waited for behind a progress bar. Ctrl-C leaves the work alone and says its name."""
+    try:
+        with output.bar(title) as bar:
+            while not operation.wait(LOOK_S):
+                seen = operation.seen
+                bar.show(seen.done, seen.total, f"{title}: {seen.phase}" if seen.phase else title)
+        return operation.result()
+    except KeyboardInterrupt:
+        output.warn(f"{operation.name} goes on; `mekiki ops wait` or `mekiki ops cancel` takes its name")
+        raise

@@ -1,0 +1,62 @@
+"""Commands that need no data: sample-parts, demo."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mekiki.cli.session import Json, reporting
+from mekiki.errors import Unavailable
+
+EXTRA = "this command renders and draws: pip install 'mekiki[demo]'"
+
+
+def sample_parts(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")],
+    *,
+    count: Annotated[int, typer.Option(help="Pictures per kind of part.")] = 100,
+    seed: Annotated[int, typer.Option(help="Same seed, same pixels.")] = 0,
+    kind: Annotated[list[str] | None, typer.Option(help="screw, nut or washer; may be repeated.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the square pictures, pixels.")] = 512,
+    json: Json = False,
+) -> None:
+    """Render pictures of screws, nuts and washers, good and defective, with true masks and boxes."""
+    with reporting(json=json) as output:
+        kinds = kind or ["screw"]
+        with _needing_extra():
+            from mekiki.sample_parts import render_parts  # noqa: PLC0415 -- it draws in OpenCV
+        with output.bar("rendering") as bar:
+            render_parts(out, count=count, seed=seed, kinds=kinds, size=size, on_progress=bar.show)
+        output.say(f"{count * len(kinds)} pictures in {out}")
+        output.value({"path": str(out), "pictures": count * len(kinds), "kinds": kinds})
+
+
+def demo(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("mekiki-demo"),
+    data: Annotated[Path | None, typer.Option(help="train/good, test/good, test/<defect>; else sample parts.")] = None,
+    address: Annotated[str | None, typer.Option(help="host:port of services that run; else it starts its own.")] = None,
+    count: Annotated[int, typer.Option(help="Sample parts to render.")] = 100,
+    json: Json = False,
+) -> None:
+    """Show the main job from end to end, and write a report."""
+    with reporting(json=json) as output:
+        with _needing_extra():
+            from mekiki.demo import ServicesFailed, run_demo  # noqa: PLC0415 -- it draws in OpenCV
+        # What it tells people goes where it does not mix with JSON.
+        console = Console(stderr=True) if json else None
+        try:
+            output.value(run_demo(data=data, out=out, address=address, count=count, console=console))
+        except ServicesFailed as error:
+            raise Unavailable(str(error)) from error
+
+
+@contextmanager
+def _needing_extra() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"{EXTRA} ({error})") from error

@@ -1,0 +1,451 @@
+import io
+import json
+
+import numpy as np
+import pytest
+import typer
+from google.longrunning import operations_pb2
+from google.rpc import code_pb2, status_pb2
+from grpc_health.v1 import health_pb2
+from PIL import Image
+from typer.testing import CliRunner
+
+from mekiki._values.image import to_image
+from mekiki.anomaly.v1 import anomaly_pb2
+from mekiki.boxfit.v1 import boxfit_pb2
+from mekiki.cli.app import app, run
+from mekiki.cli.codes import EPILOG, ExitCode
+from mekiki.codec.v1 import codec_pb2
+from mekiki.saliency.v1 import saliency_pb2
+from mekiki.types.v1 import types_pb2
+
+HOSTILE = "[bold red]x[/] \x1b[31m \u202e \n.png"
+BAD = status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message="image.encoded: \x1b[31m no image")
+
+
+@pytest.fixture
+def mekiki(server):
+    def invoke(*arguments, address=server.address):
+        return CliRunner().invoke(app, list(map(str, arguments)), env={"MEKIKI_ADDRESS": address})
+
+    return invoke
+
+
+def lines(result):
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def write(path, value=128):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((6, 8), value, np.uint8)).save(path, "PNG")
+    return path
+
+
+def ends_with(server, rpc, response=None, error=None):
+    operation = operations_pb2.Operation(name="codec/operations/1", done=True, error=error)
+    operation.metadata.Pack(types_pb2.OperationMetadata(verb=rpc, phase="writing", done=3, total=4))
+    if response is not None:
+        operation.response.Pack(response)
+    server.answers[rpc] = lambda _request, _context: operation
+
+
+def commands(group=None, path=()):
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+def test_the_commands_are_those_that_were_promised():
+    names = {name.split()[0] for name, _ in commands()}
+    promised = "push pull encode train score annotate explain classify export ops status sample-parts demo"
+    assert names == set(promised.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_every_command_takes_json_and_an_address_and_tells_its_exit_codes(name, command):
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert "--json" in options
+    assert ("--address" in options) == (name != "sample-parts")
+    assert command.help
+    assert command.epilog == EPILOG
+
+
+def test_the_help_names_every_exit_code():
+    assert [code.value for code in ExitCode] == [int(part.split()[0]) for part in codes()]
+
+
+def codes():
+    return EPILOG.removeprefix("Exit codes: ").split(", ")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            ["train/good/1.png", "test/good/2.PNG", "test/bent/deep/3.png", "masks/bent/3.png", "readme.txt"],
+            {
+                "train/good/1.png": ("train", ["good"]),
+                "test/good/2.PNG": ("test", ["good"]),
+                "test/bent/deep/3.png": ("test", ["bent"]),
+            },
+        ),
+        (["nut/1.png", "bolt/2.jpg"], {"nut/1.png": ("", ["nut"]), "bolt/2.jpg": ("", ["bolt"])}),
+        (["1.png", ".hidden/2.png"], {"1.png": ("", [])}),
+        (["train/1.png"], {"train/1.png": ("train", [])}),
+    ],
+)
+def test_push_reads_the_layouts(server, mekiki, tmp_path, files, expected):
+    for file in files:
+        write(tmp_path / file)
+    result = mekiki("push", tmp_path, "parts", "--json")
+    assert result.exit_code == ExitCode.DONE, result.output
+    sent = [request.item for request in server.calls("AppendItems")[0].requests]
+    assert {item.item_id: (item.split, list(item.labels)) for item in sent} == expected
+    assert all(item.image.encoded.startswith(b"\x89PNG") for item in sent)
+    assert ("masks" in result.stderr) == any(file.startswith("masks") for file in files)
+    assert len(lines(result)) == 1
+
+
+def test_push_goes_on_after_a_bad_file_and_says_so(server, mekiki, tmp_path):
+    for name in ("1.png", "2.png", "3.png"):
+        write(tmp_path / name)
+    server.answers["AppendItems"] = lambda request, _context: BAD if request.id == "2.png" else None
+    result = mekiki("push", tmp_path, "parts")
+    assert result.exit_code == ExitCode.REFUSED
+    assert len(server.calls("AppendItems")[0].requests) == 3
+    assert "2.png: image.encoded" in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_a_hostile_file_name_is_spelled_out(server, mekiki, tmp_path):
+    write(tmp_path / "[red]label[/]" / HOSTILE)
+    server.answers["AppendItems"] = lambda _request, _context: BAD
+    result = mekiki("push", tmp_path, "parts")
+    item = server.calls("AppendItems")[0].requests[0].item
+    assert item.item_id == "[red]label[/]/[bold red]x[/] \\x1b[31m \\u202e \\n.png"
+    assert item.item_id in result.stderr
+    assert not set("\x1b\u202e") & set(result.output)
+
+
+def test_pull_never_leaves_its_folder(server, mekiki, tmp_path):
+    pixels = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    names = [
+        "train/good/1.png",
+        "../../../evil.png",
+        "/etc/passwd",
+        "a\x00b",
+        "..",
+        HOSTILE,
+        "x" * 250,
+        "train/good/1.jpg",
+    ]
+
+    def read(_request, _context):
+        for name in names:
+            yield codec_pb2.ReadItemsResponse(item=codec_pb2.Item(item_id=name), image=to_image(pixels))
+
+    server.answers["ReadItems"] = read
+    out = tmp_path / "deep" / "out"
+    result = mekiki("pull", "parts", out, "--json")
+    assert result.exit_code == ExitCode.DONE, result.output
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) == len(names)
+    assert all(out in path.parents for path in written)
+    assert (out / "train" / "good" / "1.png").exists()
+    for path in written:
+        with Image.open(path) as image:
+            assert np.array_equal(np.asarray(image), pixels)
+    assert [line["item_id"] for line in lines(result)] == names
+
+
+def test_pull_keeps_deep_and_colourful_pixels(server, mekiki, tmp_path):
+    images = {
+        "grey16": np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000,
+        "rgba": np.arange(192, dtype=np.uint8).reshape(6, 8, 4),
+        "one": np.arange(48, dtype=np.uint8).reshape(6, 8, 1),
+        "rgb16": np.arange(144, dtype=np.uint16).reshape(6, 8, 3),
+    }
+
+    def read(_request, _context):
+        for name, pixels in images.items():
+            yield codec_pb2.ReadItemsResponse(item=codec_pb2.Item(item_id=name), image=to_image(pixels))
+
+    server.answers["ReadItems"] = read
+    for line in lines(mekiki("pull", "parts", tmp_path, "--json")):
+        path = line["path"]
+        got = np.load(path) if path.endswith(".npy") else np.asarray(Image.open(path))
+        assert np.array_equal(got, images[line["item_id"]].reshape(got.shape))
+
+
+def test_pull_reports_a_damaged_item_and_goes_on(server, mekiki, tmp_path):
+    def read(_request, _context):
+        damaged = status_pb2.Status(code=code_pb2.DATA_LOSS, message="SHA-256 differs")
+        yield codec_pb2.ReadItemsResponse(item=codec_pb2.Item(item_id="1"), error=damaged)
+        yield codec_pb2.ReadItemsResponse(item=codec_pb2.Item(item_id="2"), image=to_image(np.ones((4, 4), np.uint8)))
+
+    server.answers["ReadItems"] = read
+    result = mekiki("pull", "parts", tmp_path)
+    assert result.exit_code == ExitCode.REFUSED
+    assert "1: SHA-256 differs" in result.stderr
+    assert (tmp_path / "2.png").exists()
+
+
+def judge(request, _context):
+    """Bright files are anomalous; empty ones no images."""
+    if not request.request.image.encoded:
+        return BAD
+    bright = np.asarray(Image.open(io.BytesIO(request.request.image.encoded))).max() > 200
+    wanted = not request.request.HasField("heatmap_side") or request.request.heatmap_side
+    heat = types_pb2.Heatmap(width=2, height=2, values=np.array([0, 1, 2, 3], "<f4").tobytes()) if wanted else None
+    return anomaly_pb2.ScoreImageResponse(
+        score=0.9 if bright else 0.1,
+        verdict=anomaly_pb2.VERDICT_ANOMALOUS if bright else anomaly_pb2.VERDICT_NORMAL,
+        threshold=0.5,
+        heatmap=heat,
+        model=types_pb2.ModelRef(name="parts", version=1, bank_version=3),
+    )
+
+
+def test_score_exits_with_one_for_an_anomaly_only_where_asked(server, mekiki, tmp_path):
+    server.answers["ScoreImages"] = judge
+    good, bad = write(tmp_path / "good.png", 10), write(tmp_path / "bad.png", 250)
+    assert mekiki("score", "parts", good, "--fail-on-anomaly").exit_code == ExitCode.DONE
+    assert mekiki("score", "parts", good, bad).exit_code == ExitCode.DONE
+    assert mekiki("score", "parts", tmp_path, "--fail-on-anomaly").exit_code == ExitCode.FOUND
+
+
+def test_score_prints_a_line_of_json_for_each_image_in_order(server, mekiki, tmp_path):
+    server.answers["ScoreImages"] = judge
+    paths = [write(tmp_path / f"{i}.png", 250 if i % 2 else 10) for i in range(6)]
+    told = lines(mekiki("score", "parts", *paths, "--json"))
+    assert [line["image"] for line in told] == list(map(str, paths))
+    assert [line["verdict"] for line in told] == ["normal", "anomalous"] * 3
+    assert told[0]["model"] == {"name": "parts", "version": 1, "bank_version": 3}
+
+
+def test_score_goes_on_after_a_bad_image(server, mekiki, tmp_path):
+    server.answers["ScoreImages"] = judge
+    (tmp_path / "a.png").write_bytes(b"")
+    write(tmp_path / "b.png", 250)
+    # An empty file cannot even be sent as an image; the service says so, of this frame alone.
+    result = mekiki("score", "parts", tmp_path, "--json", "--fail-on-anomaly")
+    assert result.exit_code == ExitCode.REFUSED
+    assert [line.get("error") for line in lines(result)] == ["InvalidArgument", None]
+
+
+def test_score_paints_heat_maps(server, mekiki, tmp_path):
+    server.answers["ScoreImages"] = judge
+    write(tmp_path / "in" / "a.png", 100)
+    result = mekiki("score", "parts", tmp_path / "in", "--out", tmp_path / "out")
+    assert result.exit_code == ExitCode.DONE, result.output
+    painted = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+    assert painted.shape == (6, 8, 3)
+    assert tuple(painted[0, 0]) == (100, 100, 100)
+    assert painted[5, 7, 0] > painted[5, 7, 1]
+
+
+def test_a_table_for_people_holds_no_foreign_markup(server, mekiki, tmp_path):
+    server.answers["ScoreImages"] = judge
+    write(tmp_path / HOSTILE, 250)
+    result = mekiki("score", "parts", tmp_path)
+    assert "anomalous" in result.stdout
+    assert not set("\x1b\u202e") & set(result.output)
+
+
+def test_classify_and_explain(server, mekiki, tmp_path):
+    labels = [types_pb2.LabelScore(label="nut", score=0.75), types_pb2.LabelScore(label="bolt", score=0.25)]
+    heat = types_pb2.Heatmap(width=1, height=1, values=np.array([1], "<f4").tobytes())
+    server.answers["ClassifyImages"] = lambda _r, _c: saliency_pb2.ClassifyImageResponse(labels=labels)
+    server.answers["ExplainImages"] = lambda _r, _c: saliency_pb2.ExplainImageResponse(heatmap=heat, label="nut")
+    image = write(tmp_path / "a.png")
+    assert lines(mekiki("classify", "kinds", image, "--json"))[0]["labels"][0] == {"label": "nut", "score": 0.75}
+    assert "nut" in mekiki("classify", "kinds", image).stdout
+    result = mekiki("explain", "kinds", image, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert lines(result)[0]["heatmap"] == {"shape": [1, 1]}
+    assert (tmp_path / "out" / "a.png").exists()
+
+
+def test_encode_shows_what_was_made(server, mekiki):
+    encoding = codec_pb2.Encoding(encoding_id="prepared-1", item_count=9, stored_bytes=1234, width=64, height=32)
+    encoding.unaligned_items.add(item_id="7", reason="no \x1b[31m part")
+    response = codec_pb2.EncodeDatasetResponse(encoding=encoding, background_description="by contrast")
+    ends_with(server, "EncodeDataset", response)
+    result = mekiki("encode", "parts", "--crf", 30, "--no-blank", "--alignment", "akaze")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert "prepared-1: 9 items, 64 x 32 pixels, 1,234 bytes, 1 unaligned" in result.stdout
+    assert "\x1b" not in result.stdout
+    options = server.calls("EncodeDataset")[0].requests[0].options
+    assert (options.crf, options.blank_background, options.alignment) == (30, False, codec_pb2.ALIGNMENT_METHOD_AKAZE)
+    assert lines(mekiki("encode", "parts", "--json"))[0]["encoding"]["unaligned"] == {"7": "no \x1b[31m part"}
+
+
+def test_training_a_detector_enrols_and_calibrates_it(server, mekiki):
+    detector = anomaly_pb2.Detector(name="parts", version=1, encoding_id="prepared-1", enrolled_count=20)
+    ends_with(server, "TrainDetector", anomaly_pb2.TrainDetectorResponse(detector=detector))
+    ends_with(server, "CalibrateDetector", anomaly_pb2.CalibrateDetectorResponse())
+    server.answers["GetDetector"] = lambda _r, _c: anomaly_pb2.GetDetectorResponse(detector=detector)
+    items = [codec_pb2.ReadItemsResponse(item=codec_pb2.Item(item_id=str(i))) for i in range(20)]
+    server.answers["ReadItems"] = lambda _r, _c: iter(items)
+    result = mekiki("train", "detector", "parts", "screws", "--prepared", "--json")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert lines(result)[0]["enrolled_count"] == 20
+    enrolled = [item for call in server.calls("EnrollItems") for item in call.requests[0].items]
+    assert [item.item_id for item in enrolled] == [str(i) for i in range(20)]
+    assert {item.image.item.encoding_id for item in enrolled} == {"prepared-1"}
+    assert list(server.calls("TrainDetector")[0].requests[0].items.splits) == ["train"]
+    order = [asked.rpc for asked in server.asked if asked.rpc not in ("ReadItems", "EnrollItems")]
+    assert order == ["TrainDetector", "CalibrateDetector", "GetDetector"]
+
+
+def test_training_a_classifier(server, mekiki):
+    classifier = saliency_pb2.Classifier(name="kinds", version=2, labels=["nut", "bolt"], validation_accuracy=0.9)
+    ends_with(server, "TrainClassifier", saliency_pb2.TrainClassifierResponse(classifier=classifier))
+    result = mekiki("train", "classifier", "kinds", "parts", "--epochs", 3)
+    assert "kinds version 2: nut, bolt; 90.0% of" in result.stdout
+    assert server.calls("TrainClassifier")[0].requests[0].epochs == 3
+
+
+def test_a_training_that_fails_is_a_refusal(server, mekiki):
+    error = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message="two labels at least")
+    ends_with(server, "TrainClassifier", error=error)
+    result = mekiki("train", "classifier", "kinds", "parts", "--json")
+    assert result.exit_code == ExitCode.REFUSED
+    assert lines(result)[0]["error"] == "FailedPrecondition"
+    assert "two labels at least" in result.stderr
+
+
+def test_annotate(server, mekiki):
+    response = boxfit_pb2.AnnotateDatasetResponse(annotated_count=8, needs_review_count=2)
+    ends_with(server, "AnnotateDataset", response)
+    result = mekiki("annotate", "kinds", "parts", "--use-labels", "--skip", "empty", "--method", "tight")
+    assert "8 annotated, 2 of them to be reviewed" in result.stdout
+    request = server.calls("AnnotateDataset")[0].requests[0]
+    assert (request.use_item_labels, list(request.skip_labels)) == (True, ["empty"])
+    response.failures.add(item_id="1", reason="damaged")
+    ends_with(server, "AnnotateDataset", response)
+    assert mekiki("annotate", "kinds", "parts").exit_code == ExitCode.REFUSED
+
+
+def test_export_writes_voc(server, mekiki, tmp_path):
+    item = codec_pb2.Item(item_id="train/nut/1.png")
+    for state, label in ((1, "proposed"), (2, "accepted"), (3, "rejected")):
+        item.annotations.add(label=label, state=state, box=types_pb2.Box(x_min=1, y_min=2, x_max=5, y_max=6))
+    image = to_image(np.ones((6, 8, 4), np.uint8))
+    server.answers["ReadItems"] = lambda _r, _c: iter([codec_pb2.ReadItemsResponse(item=item, image=image)])
+    result = mekiki("export", "parts", tmp_path / "all", "--json")
+    assert lines(result) == [{"images": 1, "path": str(tmp_path / "all")}]
+    (xml,) = (tmp_path / "all" / "Annotations").iterdir()
+    assert "proposed" in xml.read_text()
+    assert "rejected" not in xml.read_text()
+    mekiki("export", "parts", tmp_path / "some", "--accepted")
+    (xml,) = (tmp_path / "some" / "Annotations").iterdir()
+    assert "proposed" not in xml.read_text()
+    assert "accepted" in xml.read_text()
+
+
+def test_ops_lists_shows_waits_and_cancels(server, mekiki):
+    operation = operations_pb2.Operation(name="codec/operations/1", done=True)
+    operation.metadata.Pack(types_pb2.OperationMetadata(verb="EncodeDataset", phase="writing", done=3, total=4))
+    operation.response.Pack(codec_pb2.EncodeDatasetResponse())
+    server.answers["ListOperations"] = lambda _r, _c: operations_pb2.ListOperationsResponse(operations=[operation])
+    server.answers["GetOperation"] = lambda _r, _c: operation
+    assert len(lines(mekiki("ops", "list", "codec", "--json"))) == 1
+    assert "writing 3/4" in mekiki("ops", "show", operation.name).stdout
+    assert lines(mekiki("ops", "wait", operation.name, "--json"))[0]["encoding"]["item_count"] == 0
+    assert mekiki("ops", "cancel", operation.name).exit_code == ExitCode.DONE
+    assert len(server.calls("CancelOperation")) == 1
+    assert mekiki("ops", "show", "nowhere/operations/1").exit_code == ExitCode.USAGE
+
+
+def test_status_shows_health_versions_and_models(server, mekiki):
+    server.answers["Check"] = lambda _r, _c: health_pb2.HealthCheckResponse(status="SERVING")
+    dataset = codec_pb2.Dataset(name="screws", item_count=7)
+    server.answers["ListDatasets"] = lambda _r, _c: codec_pb2.ListDatasetsResponse(datasets=[dataset])
+    result = mekiki("status", "--json")
+    assert result.exit_code == ExitCode.DONE, result.output
+    told = lines(result)
+    assert [line["service"] for line in told] == ["codec", "saliency", "boxfit", "anomaly"]
+    assert told[0]["holds"] == ["screws (7 items)"]
+    assert {line["version"] for line in told} == {"9.9.9"}
+    server.answers["Check"] = lambda _r, _c: health_pb2.HealthCheckResponse(status="NOT_SERVING")
+    assert mekiki("status").exit_code == ExitCode.UNREACHABLE
+
+
+def test_nobody_at_the_address_is_exit_code_four(mekiki, tmp_path):
+    result = mekiki("status", "--json", address="127.0.0.1:1")
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert {line["state"] for line in lines(result)} == {"unreachable"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["push", "/nowhere", "parts"],
+        ["score", "parts", "/nowhere/1.png"],
+        ["score", "parts"],
+        ["train", "detector", "parts"],
+        ["nonsense"],
+        ["encode", "parts", "--alignment", "nonsense"],
+        ["sample-parts", "/proc/nowhere", "--count", "0"],
+    ],
+)
+def test_wrong_usage_is_exit_code_two_and_asks_nobody(server, mekiki, arguments):
+    assert mekiki(*arguments).exit_code == ExitCode.USAGE
+    assert server.asked == []
+
+
+def test_an_unknown_name_is_a_refusal(server, mekiki):
+    import grpc
+
+    def refuse(_request, context):
+        context.abort(grpc.StatusCode.NOT_FOUND, "dataset 'screws' does not exist")
+
+    server.answers["EncodeDataset"] = refuse
+    result = mekiki("encode", "screws", "--json")
+    assert result.exit_code == ExitCode.REFUSED
+    assert lines(result)[0]["error"] == "NotFound"
+
+
+def test_sample_parts_are_rendered(mekiki, tmp_path):
+    result = mekiki("sample-parts", tmp_path, "--count", 5, "--size", 64, "--json")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert lines(result) == [{"path": str(tmp_path), "pictures": 5, "kinds": ["screw"]}]
+    assert len(list((tmp_path / "train" / "good").glob("*.png"))) == 3
+
+
+def test_the_demo_keeps_its_talk_out_of_the_json(mekiki, tmp_path, monkeypatch):
+    def run_demo(data, out, address, count, console):
+        console.print("talk")
+        return {"auroc": 0.99, "report": "report.html"}
+
+    monkeypatch.setattr("mekiki.demo.run_demo", run_demo)
+    result = mekiki("demo", "--out", tmp_path, "--json")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert lines(result) == [{"auroc": 0.99, "report": "report.html"}]
+    assert "talk" in result.stderr
+
+
+def test_a_bug_has_an_exit_code_of_its_own(monkeypatch, capsys):
+    def crash():
+        raise RuntimeError("oh")
+
+    monkeypatch.setattr("mekiki.cli.app.app", crash)
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == ExitCode.BUG
+    assert "RuntimeError: oh" in capsys.readouterr().err
+
+
+def test_the_sdk_needs_nothing_of_the_command_line():
+    import subprocess
+    import sys
+
+    heavy = {"typer", "rich", "PIL.Image", "torch", "cv2", "matplotlib"}
+    look = f"import sys, mekiki; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", look], text=True).strip() == "[]"
