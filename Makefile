@@ -38,7 +38,7 @@ lint: protos ## formatting, lint, types, imports, dependencies, the contract
 	$(BIN)/ruff check .
 	$(BIN)/mypy services clients/python/mekiki
 	$(BIN)/lint-imports
-	$(BIN)/deptry services
+	$(BIN)/deptry services clients/python/mekiki
 	cd protos && ../$(BIN)/buf lint
 	cd protos && ../$(BIN)/buf format --diff --exit-code --path mekiki
 	@$(MAKE) --no-print-directory breaking
