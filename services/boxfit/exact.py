@@ -90,7 +90,7 @@ def _solve(framed: Map, rows: Ints, columns: Ints) -> tuple[Corners, int, int, i
 def _climb(counts: Ints, rows: Ints, columns: Ints, turned: bool) -> tuple[Corners, int]:  # noqa: FBT001
     """Dinkelbach's rounds, from a locally best box to the proof that the last one is the best."""
     starts = _lay_out_levels(len(rows))
-    box = _improve_locally(counts, rows, columns, (0, 0, len(rows) - 1, len(columns) - 1))
+    box = _find_start(counts, rows, columns)
     rounds = 0
     while True:
         rounds += 1
@@ -101,6 +101,26 @@ def _climb(counts: Ints, rows: Ints, columns: Ints, turned: bool) -> tuple[Corne
         if best == target:
             return box, rounds
         box = _improve_locally(counts, rows, columns, box)
+
+
+@_compiled
+def _find_start(counts: Ints, rows: Ints, columns: Ints) -> Corners:
+    """The best of what local improvement makes of the tight box and of its quarters; often the best box already."""
+    bottom, right = len(rows) - 1, len(columns) - 1
+    best = _improve_locally(counts, rows, columns, (0, 0, bottom, right))
+    best_inside, best_union = _measure(counts, rows, columns, best)
+    for quarter in range(4):
+        box = (
+            bottom // 2 * (quarter // 2),
+            right // 2 * (quarter % 2),
+            bottom if quarter // 2 else (bottom + 1) // 2,
+            right if quarter % 2 else (right + 1) // 2,
+        )
+        box = _improve_locally(counts, rows, columns, box)
+        inside, union = _measure(counts, rows, columns, box)
+        if inside * best_union > best_inside * union:
+            best, best_inside, best_union = box, inside, union
+    return best
 
 
 @_compiled
