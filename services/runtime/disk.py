@@ -84,10 +84,10 @@ class Disk:
         path = self._root / key
         with self._written(data) as temporary:
             for _ in range(PARENTS_VANISHED):
-                _make_folder(path.parent)
                 try:
+                    _make_folder(path.parent)
                     publish(temporary, path)
-                except FileNotFoundError:  # a deleter took the empty folder away in between
+                except FileNotFoundError:  # a deleter took an empty folder away in between
                     continue
                 return self._sync_above(path)
         raise TimeoutError
@@ -126,8 +126,10 @@ class Disk:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:  # an object stands where a folder is needed
-        raise NotADirectoryError from error
+    except FileExistsError as error:
+        if folder.is_file():  # an object stands where a folder is needed
+            raise NotADirectoryError from error
+        raise FileNotFoundError from error  # it was there, and a deleter took it away before mkdir looked again
 
 
 def _sync(folder: Path) -> None:

@@ -179,6 +179,23 @@ def test_writers_and_deleters_of_one_folder_do_not_disturb_each_other(disk: Stor
     assert disk.list() == []
 
 
+def test_a_folder_that_vanishes_beneath_a_write_is_made_again(
+    disk: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, left = os.link, [3]
+
+    def vanish_then_link(source: Path, target: Path) -> None:
+        left[0] -= 1
+        if left[0] > 0:
+            target.parent.rmdir()
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", vanish_then_link)
+    disk.create("shared/folder/a", b"data")
+    assert left == [0]
+    assert disk.get("shared/folder/a") == b"data"
+
+
 @pytest.mark.parametrize("write", [Store.create, Store.put])
 def test_file_then_name_then_every_folder_is_synced_before_a_write_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Store, str, bytes], None]
