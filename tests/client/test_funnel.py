@@ -227,6 +227,8 @@ def test_a_service_says_whether_it_serves_and_its_version(server, client):
     status = client.check_service("codec")
     assert status.is_serving
     assert (status.state, status.version) == ("serving", "9.9.9")
+    server.answers["Check"] = lambda _request, context: context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+    assert client.check_service("codec").state == "absent"
     with mekiki.Client("127.0.0.1:1", options=FAST) as nobody:
         assert nobody.check_service("codec").state == "unreachable"
 

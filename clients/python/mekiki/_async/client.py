@@ -71,7 +71,8 @@ class AsyncClient:
         try:
             response, metadata = await self._funnel.answer(stub.Check, request, call)
         except errors.MekikiError as error:
-            return ServiceStatus(service, self._addresses[service], "unreachable", "", error.message)
+            state = "absent" if isinstance(error, errors.NotFound | errors.Unimplemented) else "unreachable"
+            return ServiceStatus(service, self._addresses[service], state, "", error.message)
         state = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status).lower()
         return ServiceStatus(service, self._addresses[service], state, str(metadata.get(VERSION_KEY, "")), "")
 

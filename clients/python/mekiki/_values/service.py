@@ -22,7 +22,7 @@ class ServiceStatus:
     service: str
     address: str
     state: str
-    """"serving", "not_serving", or "unreachable"."""
+    """"serving", "not_serving", "absent" where another service answers at its address, or "unreachable"."""
 
     version: str
     """Of the product; empty when it did not say."""
