@@ -72,7 +72,7 @@ def open_exchange(
 
 
 async def each(items: Input[T]) -> AsyncIterator[T]:
-    """The items one by one, from either kind of iterable; a plain one is iterated on the event loop, so must be quick."""
+    """The items one by one, from either kind of iterable; a plain one runs on the event loop, so must be quick."""
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item
