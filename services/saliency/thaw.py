@@ -15,6 +15,7 @@ from services.saliency.task import State, Task, Tensors, write_checkpoint
 BACKBONE_SHARE = 0.1  # of the learning rate, for what is pretrained, and for the head once it has learnt on it
 WEIGHT_DECAY = 1e-3
 MOMENTUM = 0.9
+MOST_GRADIENT = 1.0  # norm over all that learns
 WARM_UP_SHARE = 0.1  # of the steps
 VALIDATION_BATCH = 16
 PHASE = "training the network"
@@ -95,6 +96,8 @@ def _take_step(stage: Stage, inputs: torch.Tensor, classes: torch.Tensor) -> Non
     gradients = torch.autograd.grad(loss, list(stage.learning.values()))
     for parameter, gradient in zip(stage.learning.values(), gradients, strict=True):
         parameter.grad = gradient
+    # One hard image in a small batch must not throw a good backbone off.
+    torch.nn.utils.clip_grad_norm_(list(stage.learning.values()), MOST_GRADIENT)
     stage.optimiser.step()
 
 
