@@ -22,13 +22,14 @@ $(STAMP): requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable clients/python
 	@touch $@
 
 protos: $(STAMP) ## generate Python from the contract, and the sync client from the async one
 	@$(BIN)/python clients/python/generate.py
 
 demo: protos ## the main job on sample parts, or on DATA=folder; writes build/demo/report.html
-	$(BIN)/python -m mekiki.cli demo --out $(OUT) $(if $(DATA),--data $(DATA))
+	$(BIN)/mekiki demo --out $(OUT) $(if $(DATA),--data $(DATA))
 
 test: protos ## all tests, in parallel
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
