@@ -49,7 +49,10 @@ def _compiled(function: F) -> F:
 
     Compiled functions take their arguments by position alone, hence their boolean ones.
     """
-    return cast("F", njit(cache=True, nogil=True)(function))
+    try:
+        return cast("F", njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # no folder can be written to (NUMBA_CACHE_DIR names one): compile at every start
+        return cast("F", njit(nogil=True)(function))
 
 
 def fit_exact(ones: Map) -> Fit:

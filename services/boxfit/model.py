@@ -13,7 +13,19 @@ from services.boxfit.fit import Box, Fit, Map
 from services.boxfit.tight import fit_tight
 from services.runtime.errors import InvalidArgument
 
-__all__ = ["Box", "Fit", "FitOptions", "FitTask", "Map", "Method", "fit_box", "fit_tasks", "threshold_map", "warm_up"]
+__all__ = [
+    "Box",
+    "Fit",
+    "FitOptions",
+    "FitTask",
+    "Map",
+    "Method",
+    "fit_box",
+    "fit_task",
+    "fit_tasks",
+    "threshold_map",
+    "warm_up",
+]
 
 Heat = NDArray[np.float32]  # (h, w), >= 0
 
@@ -104,9 +116,14 @@ def threshold_map(heat: Heat, fraction: float = DEFAULT_THRESHOLD) -> Map:
     return ones if highest > 0 else np.zeros_like(ones)
 
 
+def fit_task(task: FitTask) -> Fit:
+    """Resize and threshold the map where it is soft, then fit. Raises InvalidArgument as `fit_box` does."""
+    return fit_box(_binarise(task), task.options)
+
+
 def fit_tasks(tasks: list[FitTask]) -> list[Fit | Exception]:
     """Fit each task by itself; one that fails gives its exception and leaves the others alone."""
-    return [_fit_task(task) for task in tasks]
+    return [_try_task(task) for task in tasks]
 
 
 def warm_up() -> None:
@@ -114,9 +131,9 @@ def warm_up() -> None:
     fit_exact(np.ones((2, 2), dtype=np.bool_))
 
 
-def _fit_task(task: FitTask) -> Fit | Exception:
+def _try_task(task: FitTask) -> Fit | Exception:
     try:
-        return fit_box(_binarise(task), task.options)
+        return fit_task(task)
     except Exception as error:  # noqa: BLE001 it belongs to this task's caller
         return error
 

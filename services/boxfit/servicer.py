@@ -1,0 +1,141 @@
+"""Boxfit's RPCs: convert, delegate, convert."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+from google.longrunning import operations_pb2
+from google.protobuf.message import Message
+
+import mekiki
+from mekiki.boxfit.v1 import boxfit_pb2, boxfit_pb2_grpc
+from services.boxfit import messages
+from services.boxfit.config import BoxfitSettings
+from services.boxfit.model import Fit, FitTask, Method, fit_tasks, warm_up
+from services.boxfit.propose import pose_task, propose
+from services.runtime.batcher import Batcher
+from services.runtime.deadline import current_deadline
+from services.runtime.errors import InvalidArgument
+from services.runtime.operations import Operations
+from services.runtime.runners import LocalRunner
+from services.runtime.server import Service
+from services.runtime.store import Store
+from services.runtime.streams import answer_frames
+
+SERVICE = "boxfit"
+
+Context = grpc.aio.ServicerContext[Message, Message]
+
+
+class BoxfitServicer(boxfit_pb2_grpc.BoxfitServiceServicer):
+    """Answers BoxfitService."""
+
+    def __init__(self, settings: BoxfitSettings, operations: Operations, neighbours: mekiki.AsyncClient) -> None:
+        self._settings = settings
+        self._operations = operations
+        self._neighbours = neighbours
+        # A fit gains nothing from company, so none waits for it; slow searches have a thread and a queue of their own.
+        self._fitting: Batcher[FitTask, Fit] = Batcher(
+            "boxfit.fit",
+            fit_tasks,
+            max_batch=settings.max_batch,
+            max_wait_s=0,
+            queue_limit=settings.queue_limit,
+        )
+        self._searching: Batcher[FitTask, Fit] = Batcher(
+            "boxfit.bayesian", fit_tasks, max_batch=1, max_wait_s=0, queue_limit=settings.bayesian_queue_limit
+        )
+
+    async def FitBox(  # noqa: N802 - the contract's name
+        self, request: boxfit_pb2.FitBoxRequest, _: Context
+    ) -> boxfit_pb2.FitBoxResponse:
+        """Fits one box to a map."""
+        return await self._fit_request(request)
+
+    async def FitBoxes(  # noqa: N802
+        self, request_iterator: AsyncIterator[boxfit_pb2.FitBoxesRequest], _: Context
+    ) -> AsyncIterator[boxfit_pb2.FitBoxesResponse]:
+        """Fits one box a frame."""
+        window = self._settings.stream_window
+        async for answer in answer_frames(request_iterator, self._fit_request, boxfit_pb2.FitBoxesResponse, window):
+            yield answer
+
+    async def AnnotateImage(  # noqa: N802
+        self, request: boxfit_pb2.AnnotateImageRequest, _: Context
+    ) -> boxfit_pb2.AnnotateImageResponse:
+        """Annotates one image."""
+        return await self._annotate(request)
+
+    async def AnnotateImages(  # noqa: N802
+        self, request_iterator: AsyncIterator[boxfit_pb2.AnnotateImagesRequest], _: Context
+    ) -> AsyncIterator[boxfit_pb2.AnnotateImagesResponse]:
+        """Annotates one image a frame."""
+        window = self._settings.stream_window
+        async for answer in answer_frames(request_iterator, self._annotate, boxfit_pb2.AnnotateImagesResponse, window):
+            yield answer
+
+    async def AnnotateDataset(  # noqa: N802
+        self, request: boxfit_pb2.AnnotateDatasetRequest, _: Context
+    ) -> operations_pb2.Operation:
+        """Checks the request and starts the work."""
+        messages.check_classifier(request.classifier)
+        messages.read_options(request.options)
+        messages.read_review_below(request)
+        if not request.items.dataset:
+            raise InvalidArgument("items.dataset", "must name a data set, is empty")
+        await self._neighbours.saliency.get_classifier(request.classifier, timeout_s=_remaining_s())
+        return await self._operations.start("AnnotateDataset", request)
+
+    async def close(self) -> None:
+        """Ends what was started."""
+        await self._fitting.close()
+        await self._searching.close()
+        await self._neighbours.close()
+
+    async def _fit_request(self, request: boxfit_pb2.FitBoxRequest) -> boxfit_pb2.FitBoxResponse:
+        task = await asyncio.to_thread(messages.read_task, request, self._settings.max_map_pixels)
+        return messages.write_fit(await self._fit(task))
+
+    async def _annotate(self, request: boxfit_pb2.AnnotateImageRequest) -> boxfit_pb2.AnnotateImageResponse:
+        messages.check_classifier(request.classifier)
+        options = messages.read_options(request.options)
+        review_below = messages.read_review_below(request)
+        explanation = await self._neighbours.saliency.explain_image(
+            request.classifier, request.image, label=request.label, timeout_s=_remaining_s()
+        )
+        task = pose_task(explanation, options, self._settings.max_pixels)
+        fits = [] if task is None else [await self._fit(task)]
+        proposals = [propose(explanation, fit, options, review_below) for fit in fits]
+        return messages.write_annotated(explanation, proposals)
+
+    async def _fit(self, task: FitTask) -> Fit:
+        batcher = self._searching if task.options.method is Method.BAYESIAN else self._fitting
+        return await batcher.submit(task)
+
+
+def _remaining_s() -> float | None:
+    """What is left of the caller's own time, for the service next door; None without a deadline."""
+    deadline = current_deadline()
+    return None if deadline is None else max(0.001, deadline - time.monotonic())
+
+
+async def _start() -> None:
+    await asyncio.to_thread(warm_up)
+
+
+def open_service(settings: BoxfitSettings) -> Service:
+    """Open the service inside the running loop."""
+    store = Store.open(settings.store_url).prefixed(SERVICE)
+    operations = Operations(SERVICE, store, LocalRunner(settings))
+    neighbours = mekiki.AsyncClient(settings.saliency_address, addresses={"codec": settings.codec_address})
+    servicer = BoxfitServicer(settings, operations, neighbours)
+    return Service(
+        name=SERVICE,
+        descriptor=boxfit_pb2.DESCRIPTOR.services_by_name["BoxfitService"],
+        servicer=servicer,
+        add_to_server=boxfit_pb2_grpc.add_BoxfitServiceServicer_to_server,
+        operations=operations,
+        start=_start,
+        close=servicer.close,
+    )

@@ -1,0 +1,170 @@
+"""A real server on a free port; saliency and codec are played by servicers in memory."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from boxfit_neighbours import CLASSIFIER, DATASET, PROBABILITY, draw
+
+import mekiki
+from mekiki.boxfit.v1 import boxfit_pb2, boxfit_pb2_grpc
+from mekiki.types.v1 import types_pb2
+from services.boxfit.model import fit_box
+
+HALF = mekiki.FitOptions(threshold=0.5)
+
+
+def ragged(seed=0):
+    return np.random.default_rng(seed).random((30, 40)) < 0.4
+
+
+async def test_a_binary_map_gets_the_models_own_box(client):
+    ones = ragged()
+    answer, expected = await client.boxfit.fit_box(ones), fit_box(ones)
+    assert answer.box == mekiki.Box(expected.box.x_min, expected.box.y_min, expected.box.x_max, expected.box.y_max)
+    assert (answer.iou, answer.optimal, answer.evaluations) == (expected.iou, True, expected.evaluations)
+
+
+async def test_a_soft_map_is_cut_at_the_threshold_asked_for(client):
+    heat = np.zeros((10, 10), np.float32)
+    heat[2:8, 2:8], heat[4:6, 4:6] = 0.4, 1.0
+    assert (await client.boxfit.fit_box(heat)).box == mekiki.Box(2, 2, 8, 8)
+    assert (await client.boxfit.fit_box(heat, options=HALF)).box == mekiki.Box(4, 4, 6, 6)
+
+
+@pytest.mark.parametrize("method", list(mekiki.FitMethod))
+async def test_every_method_is_served(client, method):
+    ones = draw(10, 5, 30, 25) > 0
+    answer = await client.boxfit.fit_box(ones, options=mekiki.FitOptions(method, max_iterations=1, seed=2))
+    assert answer.optimal == (method == "exact")
+    assert 0 < answer.iou <= 1
+
+
+@pytest.mark.parametrize(
+    ("map_", "options", "field"),
+    [
+        (np.zeros((4, 5), dtype=np.bool_), mekiki.FitOptions(), "map"),
+        (np.zeros((4, 5), dtype=np.float32), mekiki.FitOptions(), "map"),
+        (np.ones((101, 100), dtype=np.bool_), mekiki.FitOptions(), "mask.png"),
+        (np.ones((101, 100), dtype=np.float32), mekiki.FitOptions(), "heatmap"),
+        (np.full((4, 5), np.nan, dtype=np.float32), mekiki.FitOptions(), "heatmap.values"),
+        (np.ones((4, 5), dtype=np.bool_), mekiki.FitOptions(threshold=1.5), "options.threshold"),
+        (np.ones((4, 5), dtype=np.bool_), mekiki.FitOptions(max_iterations=201), "options.max_iterations"),
+    ],
+)
+async def test_bad_input_is_refused_by_its_field(client, map_, options, field):
+    with pytest.raises(mekiki.errors.InvalidArgument) as refused:
+        await client.boxfit.fit_box(map_, options=options)
+    assert refused.value.field == field
+
+
+async def test_a_request_without_a_map_or_with_an_unknown_method_is_refused(address):
+    import grpc
+
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = boxfit_pb2_grpc.BoxfitServiceStub(channel)
+        mask = types_pb2.Mask(png=b"no picture")
+        strange = boxfit_pb2.FitOptions(method=9)
+        for request, words in [
+            (boxfit_pb2.FitBoxRequest(), "map: one of mask or heatmap must be set"),
+            (boxfit_pb2.FitBoxRequest(mask=mask), "mask.png: must be one of PNG"),
+            (boxfit_pb2.FitBoxRequest(mask=mask, options=strange), "options.method: 9 is no FitMethod"),
+        ]:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.FitBox(request)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert refused.value.details().startswith(words)
+
+
+async def test_a_bad_map_in_a_stream_answers_its_own_error_and_the_stream_goes_on(client):
+    maps = [ragged(1), np.zeros((3, 3), dtype=np.bool_), ragged(2)]
+    answers = [answer async for answer in client.boxfit.fit_boxes(maps)]
+    assert [answer.id for answer in answers] == ["0", "1", "2"]
+    assert [answer.error is None for answer in answers] == [True, False, True]
+    assert [answers[0].value.iou, answers[2].value.iou] == [fit_box(ragged(1)).iou, fit_box(ragged(2)).iou]
+    assert answers[1].error.field == "map"
+
+
+async def test_many_callers_at_once_each_get_their_own_box(client):
+    answers = await asyncio.gather(*(client.boxfit.fit_box(ragged(seed)) for seed in range(40)))
+    assert [answer.iou for answer in answers] == [fit_box(ragged(seed)).iou for seed in range(40)]
+
+
+async def test_an_image_is_annotated_in_its_own_pixels(client):
+    answer = await client.boxfit.annotate_image(CLASSIFIER, draw(12, 8, 44, 32), options=HALF)
+    (annotation,) = answer.annotations
+    assert annotation.box == mekiki.Box(12, 8, 44, 32)
+    assert annotation.label == "nut"
+    assert annotation.source == "boxfit/exact saliency/kinds@3"
+    assert annotation.state is mekiki.AnnotationState.PROPOSED
+    assert 0.95 * PROBABILITY < annotation.score <= PROBABILITY  # the resized corners are round
+    assert not annotation.needs_review
+    assert answer.model == mekiki.ModelRef(CLASSIFIER, 3)
+    assert (answer.image_width, answer.image_height) == (64, 48)
+
+
+async def test_an_annotation_names_the_method_that_made_it(client):
+    options = mekiki.FitOptions(mekiki.FitMethod.TIGHT)
+    answer = await client.boxfit.annotate_image(CLASSIFIER, draw(12, 8, 44, 32), options=options)
+    assert answer.annotations[0].source == "boxfit/tight saliency/kinds@3"
+
+
+async def test_a_low_score_is_marked_for_a_person(client):
+    image = draw(12, 8, 44, 32)
+    sure = await client.boxfit.annotate_image(CLASSIFIER, image, review_below=0.5)
+    unsure = await client.boxfit.annotate_image(CLASSIFIER, image, review_below=0.95)
+    assert [answer.annotations[0].needs_review for answer in (sure, unsure)] == [False, True]
+
+
+async def test_an_image_in_which_nothing_speaks_for_the_label_gets_no_box(client):
+    answer = await client.boxfit.annotate_image(CLASSIFIER, draw(0, 0, 0, 0), label="bolt")
+    assert answer.annotations == ()
+    assert answer.model.name == CLASSIFIER
+
+
+async def test_the_neighbours_errors_are_passed_on(client):
+    with pytest.raises(mekiki.errors.NotFound, match="classifier 'other' does not exist"):
+        await client.boxfit.annotate_image("other", draw(4, 4, 8, 8))
+    with pytest.raises(mekiki.errors.InvalidArgument) as refused:
+        await client.boxfit.annotate_image(CLASSIFIER, draw(4, 4, 8, 8), label="cat")
+    assert refused.value.field == "label"
+    with pytest.raises(mekiki.errors.InvalidArgument) as refused:
+        await client.boxfit.annotate_image(CLASSIFIER, b"no picture")
+    assert refused.value.field == "image.encoded"
+
+
+async def test_bad_wishes_for_an_annotation_are_refused_by_their_field(client):
+    image = draw(4, 4, 8, 8)
+    for call, field in [
+        (client.boxfit.annotate_image("", image), "classifier"),
+        (client.boxfit.annotate_image(CLASSIFIER, image, review_below=1.5), "review_below"),
+        (client.boxfit.annotate_dataset("", DATASET), "classifier"),
+        (client.boxfit.annotate_dataset(CLASSIFIER, ""), "items.dataset"),
+        (client.boxfit.annotate_dataset(CLASSIFIER, DATASET, review_below=-1), "review_below"),
+    ]:
+        with pytest.raises(mekiki.errors.InvalidArgument) as refused:
+            await call
+        assert refused.value.field == field
+
+
+async def test_a_bad_image_in_a_stream_answers_its_own_error_and_the_stream_goes_on(client):
+    images = [draw(12, 8, 44, 32), b"no picture", draw(0, 8, 20, 32)]
+    answers = [answer async for answer in client.boxfit.annotate_images(CLASSIFIER, images, options=HALF)]
+    assert [answer.error is None for answer in answers] == [True, False, True]
+    boxes = [answers[number].value.annotations[0].box for number in (0, 2)]
+    assert boxes == [mekiki.Box(12, 8, 44, 32), mekiki.Box(0, 8, 20, 32)]
+
+
+async def test_a_data_set_is_annotated_by_a_worker(client, codec):
+    codec.add("a", draw(12, 8, 44, 32), "bolt")
+    codec.add("b", draw(4, 4, 24, 24), "nut")
+    operation = await client.boxfit.annotate_dataset(CLASSIFIER, DATASET, use_item_labels=True, options=HALF)
+    result = await operation.result(timeout_s=90)
+    assert (result.annotated_count, result.skipped_count, result.failures) == (2, 0, {})
+    boxes = {key: (item.annotations[0].box.x_min, item.annotations[0].label) for key, item in codec.items.items()}
+    assert boxes == {"a": (12, "bolt"), "b": (4, "nut")}
+
+
+async def test_a_data_set_is_not_begun_with_an_unknown_classifier(client):
+    with pytest.raises(mekiki.errors.NotFound):
+        await client.boxfit.annotate_dataset("other", DATASET)
