@@ -81,7 +81,7 @@ def find_contrast(image: Image) -> Mask:
     """Returns what differs from the colour along the image's border, (h, w).
 
     The distance to the border's median colour is smoothed and cut by Otsu's method (1979), but never below what the
-    border itself scatters; shadows are cut off, small holes filled, and components far smaller than the largest dropped.
+    border itself scatters; shadows are cut off, highlights filled, and components far smaller than the largest dropped.
     """
     distance = _distance_to_border(image)  # (h, w) float32
     border = _border_pixels(distance)
@@ -93,24 +93,33 @@ def find_contrast(image: Image) -> Mask:
     return _fill(_keep_large(_close(mask & ~_find_shadow(distance, mask))), ~mask)
 
 
+def find_border_colour(image: Image) -> tuple[int, ...]:
+    """Returns the median colour along the image's border, one value a channel."""
+    pixels = _border_pixels(image.reshape(*image.shape[:2], -1))
+    return tuple(round(float(value)) for value in np.median(pixels, axis=0))
+
+
 def _find_shadow(distance: NDArray[np.float32], mask: Mask) -> Mask:
     """Returns the pixels of the mask that belong to a shadow, (h, w).
 
     A shadow fades into the background without an edge, while the part's outline is one: it is what can be reached from
     outside without crossing an edge, and stands out less than the part does.
     """
-    slope = cv2.magnitude(cv2.Scharr(distance, cv2.CV_32F, 1, 0), cv2.Scharr(distance, cv2.CV_32F, 0, 1))
+    slope = np.hypot(cv2.Scharr(distance, cv2.CV_32F, 1, 0), cv2.Scharr(distance, cv2.CV_32F, 0, 1))
     smooth = slope < _otsu(slope, slope[mask])
     count, labels = cv2.connectedComponents(smooth.astype(np.uint8), connectivity=4)
     outside = np.zeros(count, bool)
     outside[labels[smooth & ~mask]] = True
-    return outside[labels] & smooth & (distance < _otsu(distance, distance[mask]))
+    shadow: Mask = outside[labels] & smooth & (distance < _otsu(distance, distance[mask]))
+    return shadow
 
 
-def _otsu(values: NDArray[np.float32], population: NDArray[np.float32]) -> float:
+def _otsu(values: NDArray[Any], population: NDArray[Any]) -> float:
     """Returns Otsu's threshold of a population, in 1/255 of the largest of `values`."""
     scale = 255 / max(float(values.max()), 1e-6)
-    cut, _ = cv2.threshold(np.uint8(population.reshape(1, -1) * scale), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    cut, _ = cv2.threshold(
+        (population.reshape(1, -1) * scale).astype(np.uint8), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU
+    )
     return float(cut) / scale
 
 
@@ -119,8 +128,7 @@ def _distance_to_border(image: Image) -> NDArray[np.float32]:
     colour = np.median(_border_pixels(channels), axis=0)
     distance = np.sqrt(((channels - colour) ** 2).mean(axis=2))
     sigma = max(image.shape[:2]) / 700
-    smooth: NDArray[np.float32] = cv2.GaussianBlur(distance, (0, 0), max(sigma, 0.5))
-    return smooth
+    return np.asarray(cv2.GaussianBlur(distance, (0, 0), max(sigma, 0.5)), np.float32)
 
 
 def _border_pixels(values: NDArray[Any]) -> NDArray[Any]:
@@ -135,8 +143,7 @@ def _border_pixels(values: NDArray[Any]) -> NDArray[Any]:
 def _close(mask: Mask) -> NDArray[np.uint8]:
     size = 2 * max(1, round(max(mask.shape) / 350)) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    closed: NDArray[np.uint8] = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
-    return closed
+    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel), np.uint8)
 
 
 def _keep_large(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -144,7 +151,7 @@ def _keep_large(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     areas = stats[:, cv2.CC_STAT_AREA]
     areas[0] = 0
     large = areas >= max(_LEAST_PART * areas.max(), 1)
-    return large[labels].astype(np.uint8)
+    return np.asarray(large[labels], np.uint8)
 
 
 def _fill(mask: NDArray[np.uint8], background: Mask) -> Mask:
@@ -154,7 +161,7 @@ def _fill(mask: NDArray[np.uint8], background: Mask) -> Mask:
     filled = open_area < _LEAST_HOLE * mask.sum()
     filled[0] = True  # the mask itself
     filled[np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])] = False  # the surroundings
-    return filled[labels] | mask.astype(bool)
+    return np.asarray(filled[labels] | mask.astype(bool))
 
 
 def _shrink(image: Image) -> Image:
@@ -162,8 +169,7 @@ def _shrink(image: Image) -> Image:
     if factor >= 1:
         return image
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-    small: Image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return small
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _enlarge(mask: Mask, shape: tuple[int, ...]) -> Mask:

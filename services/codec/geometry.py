@@ -14,7 +14,7 @@ IDENTITY: Affine = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 def compose(first: Affine, *then: Affine) -> Affine:
     """Returns the map that applies `first`, then each of `then` in turn."""
-    matrix = _square(first)
+    matrix: NDArray[np.float64] = _square(first)
     for affine in then:
         matrix = _square(affine) @ matrix
     return matrix[:2]
@@ -22,7 +22,7 @@ def compose(first: Affine, *then: Affine) -> Affine:
 
 def invert(affine: Affine) -> Affine:
     """Returns the map back."""
-    return np.linalg.inv(_square(affine))[:2]
+    return np.asarray(np.linalg.inv(_square(affine))[:2], np.float64)
 
 
 def apply(affine: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -58,6 +58,16 @@ def measure_overlap(one: Mask, other: Mask) -> float:
     """Returns the IoU of two masks, 0 to 1; 0 when both are empty."""
     union = int(np.count_nonzero(one | other))
     return int(np.count_nonzero(one & other)) / union if union else 0.0
+
+
+def find_axis(mask: Mask) -> tuple[NDArray[np.float64], float, float]:
+    """Returns the centre (x, y), the angle of the principal axis in radians, and longer by shorter axis, of a mask."""
+    moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
+    centre = np.array([moments["m10"], moments["m01"]]) / moments["m00"]
+    along, across = moments["mu20"] - moments["mu02"], 2 * moments["mu11"]
+    spread, total = math.hypot(across, along), moments["mu20"] + moments["mu02"]
+    elongation = math.sqrt((total + spread) / max(total - spread, 1e-9))
+    return centre, 0.5 * math.atan2(across, along), elongation
 
 
 def find_bounds(mask: Mask) -> tuple[int, int, int, int]:

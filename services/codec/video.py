@@ -185,7 +185,7 @@ def _encode(
 ) -> Video:
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(codec, rate=_RATE, options=options)
+        stream: Any = container.add_stream(codec, rate=_RATE, options=options)
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = pixel_format
         stream.gop_size = gop
@@ -211,7 +211,7 @@ def _to_video_frame(frame: Frame, first: Frame, pixel_format: str) -> av.VideoFr
 
 def _read_index(data: bytes, channels: int) -> VideoIndex:
     """Reads our own file once more, without decoding, to learn where the packets lie."""
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         stream = container.streams.video[0]
         packets = [packet for packet in container.demux(stream) if packet.size]
         context = stream.codec_context
@@ -220,7 +220,7 @@ def _read_index(data: bytes, channels: int) -> VideoIndex:
         )
 
 
-def _cut(packets: Sequence[av.Packet], data: bytes) -> tuple[Gop, ...]:
+def _cut(packets: Sequence[Any], data: bytes) -> tuple[Gop, ...]:
     starts = [number for number, packet in enumerate(packets) if packet.is_keyframe]
     gops = []
     for first, end in zip(starts, [*starts[1:], len(packets)], strict=True):

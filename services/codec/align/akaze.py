@@ -1,11 +1,13 @@
 """The original tool's way: AKAZE features of the cut-out, matched to the reference, one robust map through them."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from services.codec.align import Alignment, Image, judge, refuse
-from services.codec.geometry import Mask, compose, cut_and_scale, invert, measure_overlap, warp_mask
+from services.codec.geometry import Mask, cut_and_scale, invert, measure_overlap, warp_mask
 
 _RATIO = 0.8
 """Lowe's ratio test: the best match must be that much nearer than the second best."""
@@ -22,15 +24,16 @@ class AkazeAligner:
         """Takes the reference and the part's mask in it; an empty one means the whole picture."""
         self._mask = mask if mask.any() else np.ones_like(mask)
         self._shape = image.shape[:2]
-        self._points, self._features, _ = _describe(image, self._mask)
+        self._points, self._features = _describe(image, self._mask)
 
     def align(self, image: Image, mask: Mask) -> Alignment:
         """Finds the map by matched features; see `Aligner`."""
         mask = mask if mask.any() else np.ones(image.shape[:2], bool)
-        points, features, _ = _describe(image, mask)
+        points, features = _describe(image, mask)
         pairs = _match(features, self._features)
         if len(pairs) < _LEAST_MATCHES:
             return refuse(f"only {len(pairs)} features match the reference, fewer than {_LEAST_MATCHES}")
+        affine: Any
         affine, _ = cv2.estimateAffinePartial2D(
             points[pairs[:, 0]], self._points[pairs[:, 1]], ransacReprojThreshold=_REACH, maxIters=5000
         )
@@ -40,20 +43,21 @@ class AkazeAligner:
         return judge(affine, measure_overlap(warp_mask(mask, affine, width, height), self._mask))
 
 
-def _describe(image: Image, mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.uint8], float]:
-    """Returns places in the image's pixels, (n, 2), features, (n, 61), and the factor they were found at."""
+def _describe(image: Image, mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Returns places in the image's pixels, (n, 2), and features, (n, 61)."""
     factor = min(1.0, _LARGEST_SIDE / max(image.shape[:2]))
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
     size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     cut = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     # A detector of its own each time: cv2's objects are not safe to share among threads.
+    features: Any
     found, features = cv2.AKAZE.create(threshold=5e-4).detectAndCompute(small, cut)
     if features is None:
-        return np.empty((0, 2)), np.empty((0, 61), np.uint8), factor
-    back = invert(compose(cut_and_scale(0, 0, factor)))
+        return np.empty((0, 2)), np.empty((0, 61), np.uint8)
+    back = invert(cut_and_scale(0, 0, factor))
     places = np.array([point.pt for point in found], np.float64)
-    return places @ back[:, :2].T + back[:, 2], np.asarray(features, np.uint8), factor
+    return places @ back[:, :2].T + back[:, 2], np.asarray(features, np.uint8)
 
 
 def _match(features: NDArray[np.uint8], reference: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ keeps its shape. All of it happens at a size at which the part is about 160 pixe
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from services.codec.geometry import (
     apply,
     compose,
     cut_and_scale,
+    find_axis,
     find_bounds,
     invert,
     measure_overlap,
@@ -47,7 +49,7 @@ _MASK_STEPS = (_STOP, 30, 1e-3)
 _PICTURE_STEPS = (_STOP, 30, 1e-4)
 _HALVE = cut_and_scale(0, 0, 0.5)
 
-Soft = NDArray[np.float32]  # (h, w)
+Soft = NDArray[Any]  # (h, w) float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,12 +192,7 @@ def _shrink(image: Image, mask: Mask, factor: float) -> tuple[Soft, Soft]:
 
 
 def _describe(inward: Affine, mask: Mask, grey: Soft) -> _Shape:
-    moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
-    centre = np.array([moments["m10"], moments["m01"]]) / moments["m00"]
-    angle = 0.5 * math.atan2(2 * moments["mu11"], moments["mu20"] - moments["mu02"])
-    spread = math.hypot(2 * moments["mu11"], moments["mu20"] - moments["mu02"])
-    total = moments["mu20"] + moments["mu02"]
-    elongation = math.sqrt((total + spread) / max(total - spread, 1e-9))
+    centre, angle, elongation = find_axis(mask)
     values = grey[mask]
     picture = np.where(mask, (grey - values.mean()) / max(float(values.std()), 1.0), 0).astype(np.float32)
     half = (max(4, mask.shape[1] // 2), max(4, mask.shape[0] // 2))
@@ -208,7 +205,7 @@ def _refine(reference: Soft, moving: Soft, start: Affine, steps: tuple[int, int,
     # ECC wants the map from the reference to the image.
     back = invert(start).astype(np.float32)
     try:
-        _, found = cv2.findTransformECC(reference, moving, back, cv2.MOTION_EUCLIDEAN, steps, None, 1)
+        _, found = cv2.findTransformECC(reference, moving, back, cv2.MOTION_EUCLIDEAN, steps)
     except cv2.error:  # "the algorithm stopped before its convergence": the pictures are too different
         return None
     affine = invert(np.asarray(found, np.float64))

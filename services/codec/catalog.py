@@ -1,0 +1,164 @@
+"""What a data set holds: a manifest that names chunks of items, copied on write.
+
+Manifests stay small (one line a chunk of 128 items), so that changing an item of ten thousand writes one chunk and one
+manifest. Chunks are named by their content and never change, so a reader of an older manifest is never disturbed.
+"""
+
+import hashlib
+import json
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock
+
+from services.codec.items import Item, from_json, to_json
+from services.codec.storage import Body, Manifest, Store
+from services.runtime.errors import AlreadyExists, DataLoss, NotFound
+
+FORMAT = 1
+CHUNK_ITEMS = 128
+_CHUNKS_KEPT = 1024
+_SNAPSHOTS_KEPT = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One version of a data set.
+
+    Attributes:
+        name: of the data set.
+        number: of the manifest.
+        body: what the manifest says.
+        items: by identifier, in the order in which they were appended.
+    """
+
+    name: str
+    number: int
+    body: Body
+    items: Mapping[str, Item]
+
+    @property
+    def incarnation(self) -> str:
+        """Differs between a data set and one of the same name that was deleted before it."""
+        return str(self.body["incarnation"])
+
+    @property
+    def folder(self) -> str:
+        """Where its objects lie."""
+        return locate(self.name, self.incarnation)
+
+
+def locate(name: str, incarnation: str) -> str:
+    """Returns the folder of a data set's objects."""
+    return f"datasets/{name}/{incarnation}"
+
+
+def is_alive(body: Body) -> bool:
+    """Whether a manifest's body is of a data set that exists."""
+    return bool(body) and not body.get("deleted", False)
+
+
+def start_body(incarnation: str, create_time_s: float) -> Body:
+    """Returns the first manifest's body, of an empty data set."""
+    return {
+        "format": FORMAT,
+        "incarnation": incarnation,
+        "create_time_s": create_time_s,
+        "stored_bytes": 0,
+        "chunks": [],
+        "encodings": [],
+        **_count([]),
+    }
+
+
+class Catalog:
+    """Reads and writes the items of manifests. Safe to use from several threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._chunks: OrderedDict[str, tuple[Item, ...]] = OrderedDict()
+        self._snapshots: OrderedDict[tuple[str, int], Snapshot] = OrderedDict()
+        self._lock = Lock()
+
+    def load(self, name: str, manifest: Manifest) -> Snapshot:
+        """Returns the version that a manifest describes.
+
+        Raises:
+            NotFound: the data set was deleted or never created.
+            DataLoss: the manifest or a chunk is damaged.
+        """
+        if not is_alive(manifest.body):
+            raise NotFound("dataset", name)
+        with self._lock:
+            kept = self._snapshots.get((name, manifest.number))
+        if kept is not None and kept.body["incarnation"] == manifest.body["incarnation"]:
+            return kept
+        snapshot = Snapshot(name, manifest.number, manifest.body, self.list_items(name, manifest.body))
+        with self._lock:
+            self._snapshots[name, manifest.number] = snapshot
+            while len(self._snapshots) > _SNAPSHOTS_KEPT:
+                self._snapshots.popitem(last=False)
+        return snapshot
+
+    def list_items(self, name: str, body: Body) -> dict[str, Item]:
+        """Returns a manifest's items by identifier, in the order in which they were appended."""
+        folder = locate(name, body["incarnation"])
+        items = {}
+        for key in body["chunks"]:
+            items.update({item.item_id: item for item in self._read(f"{folder}/{key}")})
+        return items
+
+    def replace_items(self, name: str, body: Body, changed: Mapping[str, Item], added: Sequence[Item]) -> Body:
+        """Writes the chunks that change and returns the body of the next manifest."""
+        folder = locate(name, body["incarnation"])
+        old = [self._read(f"{folder}/{key}") for key in body["chunks"]]
+        new = [tuple(changed.get(item.item_id, item) for item in chunk) for chunk in old]
+        if added and new and len(new[-1]) < CHUNK_ITEMS:
+            room = CHUNK_ITEMS - len(new[-1])
+            new[-1] += tuple(added[:room])
+            added = added[room:]
+        new += [tuple(added[start : start + CHUNK_ITEMS]) for start in range(0, len(added), CHUNK_ITEMS)]
+        keys = list(body["chunks"])
+        for number, chunk in enumerate(new):
+            if number >= len(old) or chunk is not old[number]:
+                keys[number:] = [self._write(folder, chunk), *keys[number + 1 :]]
+        return {**body, "chunks": keys, **_count(item for chunk in new for item in chunk)}
+
+    def _read(self, key: str) -> tuple[Item, ...]:
+        with self._lock:
+            if key in self._chunks:
+                self._chunks.move_to_end(key)
+                return self._chunks[key]
+        try:
+            chunk = tuple(from_json(value) for value in json.loads(self._store.get(key))["items"])
+        except (ValueError, KeyError, TypeError, NotFound) as error:
+            raise DataLoss(f"the list of items {key} is damaged or gone") from error
+        self._keep(key, chunk)
+        return chunk
+
+    def _write(self, folder: str, chunk: tuple[Item, ...]) -> str:
+        text = json.dumps(
+            {"format": FORMAT, "items": [to_json(item) for item in chunk]}, separators=(",", ":")
+        ).encode()
+        name = f"items/{hashlib.sha256(text).hexdigest()[:40]}.json"
+        with suppress(AlreadyExists):
+            self._store.create(f"{folder}/{name}", text)
+        self._keep(f"{folder}/{name}", chunk)
+        return name
+
+    def _keep(self, key: str, chunk: tuple[Item, ...]) -> None:
+        with self._lock:
+            self._chunks[key] = chunk
+            while len(self._chunks) > _CHUNKS_KEPT:
+                self._chunks.popitem(last=False)
+
+
+def _count(items: Iterable[Item]) -> Body:
+    items = list(items)
+    return {
+        "item_count": len(items),
+        "original_bytes": sum(item.original_bytes for item in items),
+        "label_counts": dict(Counter(label for item in items for label in dict.fromkeys(item.labels))),
+        "split_counts": dict(Counter(item.split for item in items)),
+    }

@@ -1,0 +1,272 @@
+"""Data sets: created, appended to, changed and deleted, each change one new manifest.
+
+    datasets/<name>/log/             the manifests; never removed, so that a name's versions only ever grow
+    datasets/<name>/<incarnation>/   segments/ (pixels), items/ (chunks), encodings/ (prepared versions)
+
+Pixels and chunks are written before the manifest that names them: whoever is killed in between leaves the old version,
+and some objects that nothing names.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+
+from services.codec.catalog import Catalog, Snapshot, is_alive, locate, start_body
+from services.codec.items import Annotation, Item, Pixels, Place, has_shape, hash_pixels
+from services.codec.segments import Named, Segments
+from services.codec.storage import Body, Log, OpenLog, Store
+from services.runtime.errors import AlreadyExists, Conflict, DataLoss, MekikiError, NotFound
+
+_SEGMENTS_OPEN = 64
+
+
+@dataclass(frozen=True, eq=False)
+class NewItem:
+    """An item to append; fields as in `Item`."""
+
+    item_id: str
+    pixels: Pixels
+    original_bytes: int
+    labels: tuple[str, ...] = ()
+    group: str = ""
+    split: str = ""
+    annotations: tuple[Annotation, ...] = ()
+
+
+@dataclass(frozen=True)
+class Appended:
+    """An item that is durable; `duplicate` when it was there already, with the same pixels."""
+
+    item: Item
+    duplicate: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """New values for an item; None leaves a field as it is. `etag`, unless empty, must still be the item's."""
+
+    item_id: str
+    etag: str = ""
+    labels: tuple[str, ...] | None = None
+    group: str | None = None
+    split: str | None = None
+    annotations: tuple[Annotation, ...] | None = None
+
+
+class Datasets:
+    """All data sets of a store. Safe to use from several threads, and beside other processes."""
+
+    def __init__(self, store: Store, open_log: OpenLog) -> None:
+        self._store = store
+        self._open_log = open_log
+        self._catalog = Catalog(store)
+        self._logs: dict[str, Log] = {}
+        self._segments: dict[str, Segments] = {}
+        self._lock = Lock()
+
+    def create(self, name: str) -> Snapshot:
+        """Creates an empty data set.
+
+        Raises:
+            AlreadyExists: there is one of that name.
+        """
+        incarnation = secrets.token_hex(8)
+        now = time.time()
+
+        def start(body: Body) -> Body:
+            if is_alive(body):
+                raise AlreadyExists("dataset", name)
+            return start_body(incarnation, now)
+
+        return self._catalog.load(name, self._log(name).update(start))
+
+    def open(self, name: str) -> Snapshot:
+        """Returns the newest version.
+
+        Raises:
+            NotFound: no such data set.
+        """
+        return self._catalog.load(name, self._log(name).latest())
+
+    def open_version(self, name: str, number: int) -> Snapshot:
+        """Returns one version; raises NotFound as `open`."""
+        return self._catalog.load(name, self._log(name).read(number))
+
+    def list_names(self) -> list[str]:
+        """Returns the names of all data sets, sorted."""
+        return [name for name in sorted(self._store.folders("datasets")) if is_alive(self._log(name).latest().body)]
+
+    def delete(self, name: str) -> None:
+        """Deletes a data set; its versions' numbers are not used again.
+
+        Raises:
+            NotFound: no such data set.
+        """
+        gone: list[str] = []
+
+        def bury(body: Body) -> Body:
+            if not is_alive(body):
+                raise NotFound("dataset", name)
+            gone[:] = [body["incarnation"]]
+            return {"format": body["format"], "deleted": True, "incarnation": body["incarnation"]}
+
+        self._log(name).update(bury)
+        for key in self._store.list(locate(name, gone[0])):
+            self._store.delete(key)
+
+    def append(self, name: str, new: Sequence[NewItem]) -> list[Appended | MekikiError]:
+        """Appends items as one version; what it returns is durable, in the order given.
+
+        An item whose identifier is taken is a duplicate if its pixels are the same, else an AlreadyExists.
+
+        Raises:
+            NotFound: no such data set.
+        """
+        snapshot = self.open(name)
+        hashes = [hash_pixels(item.pixels) for item in new]
+        fresh: dict[str, Named] = {}
+        for item, sha256 in zip(new, hashes, strict=True):
+            if item.item_id not in snapshot.items:
+                fresh.setdefault(item.item_id, Named(item.item_id, sha256, item.pixels))
+        created: dict[str, Item] = {}
+        if fresh:
+            places, stored = self.segments(snapshot).write_exact(list(fresh.values()))
+            created = _create_items(new, fresh, places)
+            snapshot = self._commit_new(snapshot, created, stored)
+        return _acknowledge(new, hashes, created, snapshot)
+
+    def update(self, name: str, changes: Sequence[Change]) -> list[Item | MekikiError]:
+        """Changes items as one version; each is answered by itself, in the order given.
+
+        A change is refused with NotFound where there is no such item, and with Conflict where its etag is out of date.
+
+        Raises:
+            NotFound: no such data set.
+        """
+        answers: list[Item | MekikiError] = []
+
+        def change(snapshot: Snapshot) -> Body:
+            items = dict(snapshot.items)
+            answers[:] = [_change(items, one) for one in changes]
+            changed = {answer.item_id: items[answer.item_id] for answer in answers if isinstance(answer, Item)}
+            return self._catalog.replace_items(name, snapshot.body, changed, [])
+
+        self.commit(self.open(name), change)
+        return answers
+
+    def commit(self, snapshot: Snapshot, change: Callable[[Snapshot], Body]) -> Snapshot:
+        """Commits what `change` makes of the newest version of the same incarnation.
+
+        Raises:
+            NotFound: the data set was deleted meanwhile.
+        """
+        log = self._log(snapshot.name)
+
+        def apply(body: Body) -> Body:
+            if not is_alive(body) or body["incarnation"] != snapshot.incarnation:
+                raise NotFound("dataset", snapshot.name)
+            items = self._catalog.list_items(snapshot.name, body)
+            return change(Snapshot(snapshot.name, 0, body, items))
+
+        return self._catalog.load(snapshot.name, log.update(apply))
+
+    def segments(self, snapshot: Snapshot) -> Segments:
+        """Returns the data set's exact pixels."""
+        folder = f"{snapshot.folder}/segments"
+        with self._lock:
+            if folder not in self._segments:
+                while len(self._segments) >= _SEGMENTS_OPEN:
+                    del self._segments[next(iter(self._segments))]
+                self._segments[folder] = Segments(self._store, folder)
+            return self._segments[folder]
+
+    def read_pixels(self, snapshot: Snapshot, item: Item) -> Pixels:
+        """Returns an item's pixels, exactly those that were appended.
+
+        Raises:
+            DataLoss: they are damaged; names the item.
+        """
+        try:
+            pixels = self.segments(snapshot).read_frame(item.place)
+        except DataLoss as error:
+            raise DataLoss(f"item {item.item_id!r} of {snapshot.name!r} is damaged: {error.message}") from error
+        if not has_shape(item, pixels) or hash_pixels(pixels) != item.sha256:
+            raise DataLoss(
+                f"item {item.item_id!r} of {snapshot.name!r} is damaged: its pixels do not match its SHA-256"
+            )
+        return pixels
+
+    def _commit_new(self, snapshot: Snapshot, created: dict[str, Item], stored: int) -> Snapshot:
+        def add(newest: Snapshot) -> Body:
+            added = [item for item in created.values() if item.item_id not in newest.items]
+            body = self._catalog.replace_items(newest.name, newest.body, {}, added)
+            return {**body, "stored_bytes": body["stored_bytes"] + stored}
+
+        return self.commit(snapshot, add)
+
+    def _log(self, name: str) -> Log:
+        with self._lock:
+            if name not in self._logs:
+                self._logs[name] = self._open_log(f"datasets/{name}/log")
+            return self._logs[name]
+
+
+def _create_items(new: Sequence[NewItem], fresh: dict[str, Named], places: Sequence[Place]) -> dict[str, Item]:
+    now = time.time()
+    first = {item.item_id: item for item in reversed(new)}
+    created = {}
+    for named, place in zip(fresh.values(), places, strict=True):
+        item, pixels = first[named.item_id], named.pixels
+        created[named.item_id] = Item(
+            item_id=item.item_id,
+            labels=item.labels,
+            group=item.group,
+            split=item.split,
+            sha256=named.sha256,
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            channels=1 if pixels.ndim == 2 else pixels.shape[2],
+            bit_depth=8 * pixels.dtype.itemsize,
+            annotations=item.annotations,
+            create_time_s=now,
+            original_bytes=item.original_bytes,
+            revision=1,
+            place=place,
+        )
+    return created
+
+
+def _acknowledge(
+    new: Sequence[NewItem], hashes: Sequence[str], created: dict[str, Item], snapshot: Snapshot
+) -> list[Appended | MekikiError]:
+    answers: list[Appended | MekikiError] = []
+    unclaimed = dict(created)
+    for item, sha256 in zip(new, hashes, strict=True):
+        stored = snapshot.items[item.item_id]
+        if stored.sha256 != sha256 or not has_shape(stored, item.pixels):
+            message = f"item {item.item_id!r} exists already, with other pixels"
+            answers.append(AlreadyExists("item", item.item_id, message))
+        else:
+            ours = unclaimed.pop(item.item_id, None)
+            answers.append(Appended(stored, duplicate=ours is None or ours != stored))
+    return answers
+
+
+def _change(items: dict[str, Item], change: Change) -> Item | MekikiError:
+    """Applies a change to `items`; later changes of a batch see earlier ones."""
+    item = items.get(change.item_id)
+    if item is None:
+        return NotFound("item", change.item_id)
+    if change.etag and change.etag != item.etag:
+        return Conflict(f"item {change.item_id!r} was changed by somebody else; read it again and retry")
+    items[change.item_id] = replace(
+        item,
+        labels=item.labels if change.labels is None else change.labels,
+        group=item.group if change.group is None else change.group,
+        split=item.split if change.split is None else change.split,
+        annotations=item.annotations if change.annotations is None else change.annotations,
+        revision=item.revision + 1,
+    )
+    return items[change.item_id]

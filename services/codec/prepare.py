@@ -1,0 +1,277 @@
+"""Makes images comparable: one pose, one frame, the background blanked. The same for training and test images.
+
+A `Placer` knows the reference and brings images onto a canvas around it, on which the reference's part lies with its
+longer axis horizontal. Once all images of a set are placed, `make_recipe` takes the union of their masks, widens it by
+a margin, and cuts the canvas down to it. A `Recipe` with a `Placer` then prepares any image, then or later.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from services.codec.align import Aligner, Alignment
+from services.codec.align.akaze import AkazeAligner
+from services.codec.align.pose import PoseAligner
+from services.codec.background import Image, Remover, find_border_colour
+from services.codec.geometry import (
+    IDENTITY,
+    Affine,
+    Mask,
+    apply,
+    compose,
+    find_axis,
+    find_bounds,
+    rotate,
+    scale_of,
+    warp_mask,
+)
+from services.runtime.errors import FailedPrecondition, InvalidArgument
+
+AlignmentMethod = Literal["pose", "akaze", "none"]
+Blanking = Literal["union", "own", "none"]
+
+_CANVAS_MARGIN = 0.25
+_FRAME_STEP = 16  # HEVC's blocks; also keeps both sides even, which 4:2:0 needs
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The picture that all others are brought to.
+
+    Attributes:
+        image: (h, w) or (h, w, 3) uint8.
+        mask: of its part; None where no background is removed.
+        bits: significant bits of the pixels it was made from, 8 to 16; see `to_eight_bits`.
+    """
+
+    image: Image
+    mask: Mask | None
+    bits: int
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """How an image lies on the canvas.
+
+    Attributes:
+        alignment: from the image's pixels to the canvas; the identity when it did not align.
+        mask: of its part, in its own pixels; None where no background is removed.
+    """
+
+    alignment: Alignment
+    mask: Mask | None
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What is done to every image once it is placed.
+
+    Attributes:
+        frame: from the canvas to the prepared image.
+        width, height: of the prepared image, pixels.
+        mask: (height, width), what is kept; None where nothing is blanked by it.
+        blank: "union" (by `mask`), "own" (by each image's own mask), or "none".
+        fill: colour outside, one value a channel.
+    """
+
+    frame: Affine
+    width: int
+    height: int
+    mask: Mask | None
+    blank: Blanking
+    fill: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A prepared image and how it came about: `alignment.affine` maps the original's pixels to its own."""
+
+    image: Image
+    alignment: Alignment
+
+
+def open_reference(pixels: NDArray[Any], remover: Remover | None) -> Reference:
+    """Makes a reference of an image as it was stored.
+
+    Raises:
+        FailedPrecondition: no part stands out in it.
+    """
+    bits = max(8, int(pixels.max()).bit_length()) if pixels.dtype == np.uint16 else 8
+    image = to_eight_bits(pixels, bits, 1 if pixels.ndim == 2 else 3)
+    mask = remover.find_part(image) if remover else None
+    if mask is not None and not mask.any():
+        raise FailedPrecondition("NO_PART", "no part stands out from the background of the reference image")
+    return Reference(image, mask, bits)
+
+
+def to_eight_bits(pixels: NDArray[Any], bits: int, channels: int) -> Image:
+    """Returns an image (h, w) or (h, w, 3) uint8 of one that has 8 or 16 bits, grey, RGB or RGBA.
+
+    A 16-bit image keeps the upper eight of its `bits`; what is brighter than they can say is white. Opacity is dropped.
+    """
+    if pixels.dtype == np.uint16:
+        pixels = np.minimum(pixels >> (bits - 8), 255).astype(np.uint8)
+    if pixels.ndim == 3 and channels == 1:
+        return np.asarray(cv2.cvtColor(pixels[:, :, :3], cv2.COLOR_RGB2GRAY), np.uint8)
+    if pixels.ndim == 2 and channels == 3:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
+    return np.ascontiguousarray(pixels[:, :, :3] if pixels.ndim == 3 else pixels)
+
+
+class Placer:
+    """Brings images onto the reference's canvas. Safe to use from several threads."""
+
+    def __init__(
+        self, reference: Reference, alignment: AlignmentMethod, remover: Remover | None, *, crop: bool = True
+    ) -> None:
+        """Takes the reference, the method, and what finds the parts; None where no background is removed.
+
+        With `crop` the canvas lies around the reference's part, turned, to be cut down; else it is the reference's own
+        frame. Where nothing is aligned, it always is.
+
+        Raises:
+            InvalidArgument: pose without background removal.
+        """
+        if alignment == "pose" and reference.mask is None:
+            raise InvalidArgument("alignment", "must be akaze or none where background removal is none, is pose")
+        self.reference = reference
+        self.crop = crop and alignment != "none" and reference.mask is not None
+        self._remover = remover
+        self._aligner = _open_aligner(reference, alignment)
+        self.canvas, self.canvas_width, self.canvas_height = _lay_canvas(reference, turn=self.crop)
+
+    def convert(self, pixels: NDArray[Any]) -> Image:
+        """Returns the image in the reference's depth and channels."""
+        return to_eight_bits(pixels, self.reference.bits, 1 if self.reference.image.ndim == 2 else 3)
+
+    def place(self, image: Image) -> Placement:
+        """Finds how a converted image lies on the canvas."""
+        mask = self._remover.find_part(image) if self._remover else None
+        if self._aligner is None:
+            return Placement(Alignment(IDENTITY, aligned=True, score=self._overlap(mask), reason=""), mask)
+        found = self._aligner.align(image, np.ones(image.shape[:2], bool) if mask is None else mask)
+        affine = compose(found.affine, self.canvas) if found.aligned else IDENTITY
+        return Placement(Alignment(affine, found.aligned, found.score, found.reason), mask)
+
+    def draw_mask(self, placement: Placement) -> Mask | None:
+        """Returns an aligned part's mask on the canvas; None for one that did not align or has none."""
+        if placement.mask is None or not placement.alignment.aligned:
+            return None
+        return warp_mask(placement.mask, placement.alignment.affine, self.canvas_width, self.canvas_height)
+
+    def _overlap(self, mask: Mask | None) -> float:
+        if mask is None or self.reference.mask is None or mask.shape != self.reference.mask.shape:
+            return 0.0
+        union = np.count_nonzero(mask | self.reference.mask)
+        return float(np.count_nonzero(mask & self.reference.mask) / union) if union else 0.0
+
+
+def make_recipe(placer: Placer, union: Mask | None, blank: Blanking, margin: int) -> Recipe:
+    """Makes the recipe of a set whose parts' masks, on the canvas, are united.
+
+    Args:
+        placer: knows the canvas.
+        union: of the masks, (canvas_height, canvas_width); None where no background is removed.
+        blank: what is blanked; without a union nothing is.
+        margin: pixels by which the union is widened.
+    """
+    width, height = max(placer.canvas_width, _FRAME_STEP), max(placer.canvas_height, _FRAME_STEP)
+    fill = find_border_colour(placer.reference.image)
+    if union is None or not union.any():
+        return Recipe(IDENTITY, width, height, None, "none" if union is None else blank, fill)
+    union = _widen(union, margin)
+    frame = IDENTITY
+    if placer.crop:
+        frame, width, height = _cut_frame(union)
+    return Recipe(
+        frame, width, height, warp_mask(union, frame, width, height) if blank == "union" else None, blank, fill
+    )
+
+
+def prepare(image: Image, placement: Placement, recipe: Recipe) -> Prepared:
+    """Prepares a converted image that was placed.
+
+    One that did not align is only placed: shrunk if it must be, centred, not warped, not blanked.
+    """
+    alignment = find_map(placement.alignment, image.shape[1], image.shape[0], recipe)
+    drawn = _draw(image, alignment.affine, recipe)
+    kept = _keep(placement, alignment.affine, recipe) if alignment.aligned else None
+    if kept is not None:
+        drawn[~kept] = recipe.fill if drawn.ndim == 3 else recipe.fill[0]
+    return Prepared(drawn, alignment)
+
+
+def find_map(on_canvas: Alignment, width: int, height: int, recipe: Recipe) -> Alignment:
+    """Returns how an image of that size lies in the prepared one, given how it lies on the canvas."""
+    if on_canvas.aligned:
+        return replace(on_canvas, affine=compose(on_canvas.affine, recipe.frame))
+    return replace(on_canvas, affine=_place_whole(width, height, recipe))
+
+
+def default_margin(reference: Reference) -> int:
+    """Returns the margin of the union mask where none is given: 1 % of the longer side, pixels."""
+    longer: int = max(reference.image.shape[:2])
+    return max(1, round(longer / 100))
+
+
+def _open_aligner(reference: Reference, alignment: AlignmentMethod) -> Aligner | None:
+    if alignment == "none":
+        return None
+    mask = np.ones(reference.image.shape[:2], bool) if reference.mask is None else reference.mask
+    return PoseAligner(reference.image, mask) if alignment == "pose" else AkazeAligner(reference.image, mask)
+
+
+def _lay_canvas(reference: Reference, *, turn: bool) -> tuple[Affine, int, int]:
+    """Returns the map from the reference to its canvas, and the canvas's width and height."""
+    height, width = reference.image.shape[:2]
+    if reference.mask is None or not turn:
+        return IDENTITY, width, height
+    centre, angle, _ = find_axis(reference.mask)
+    x_min, y_min, x_max, y_max = find_bounds(reference.mask)
+    corners = np.array([[x_min, y_min], [x_max, y_min], [x_min, y_max], [x_max, y_max]], np.float64)
+    turned = apply(rotate(-angle, centre, np.zeros(2)), corners)
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    rim = _CANVAS_MARGIN * float((high - low).max()) + _FRAME_STEP
+    size = np.ceil(high - low + 2 * rim)
+    return rotate(-angle, centre, rim - low), int(size[0]), int(size[1])
+
+
+def _widen(mask: Mask, margin: int) -> Mask:
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(distance <= margin)
+
+
+def _cut_frame(mask: Mask) -> tuple[Affine, int, int]:
+    """Returns the map from the canvas to the frame around a mask, and the frame's width and height."""
+    x_min, y_min, x_max, y_max = find_bounds(mask)
+    width = math.ceil((x_max - x_min) / _FRAME_STEP) * _FRAME_STEP
+    height = math.ceil((y_max - y_min) / _FRAME_STEP) * _FRAME_STEP
+    left, top = (x_min + x_max - width) // 2, (y_min + y_max - height) // 2
+    return np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]]), width, height
+
+
+def _place_whole(width: int, height: int, recipe: Recipe) -> Affine:
+    scale = min(1.0, recipe.width / width, recipe.height / height)
+    left, top = (recipe.width - scale * width) / 2, (recipe.height - scale * height) / 2
+    shift = 0.5 * scale - 0.5
+    return np.array([[scale, 0.0, left + shift], [0.0, scale, top + shift]])
+
+
+def _draw(image: Image, affine: Affine, recipe: Recipe) -> Image:
+    scale = scale_of(affine)
+    if scale < 0.5:  # so small that interpolation would skip pixels
+        image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale)  # type: ignore[assignment]
+    # Whole shifts are copied exactly by any interpolation; cubic keeps the sharpness of the others.
+    size = (recipe.width, recipe.height)
+    drawn = cv2.warpAffine(image, affine, size, flags=cv2.INTER_CUBIC, borderValue=recipe.fill)
+    return np.asarray(drawn, np.uint8)
+
+
+def _keep(placement: Placement, affine: Affine, recipe: Recipe) -> Mask | None:
+    if recipe.blank == "own" and placement.mask is not None:
+        return warp_mask(placement.mask, affine, recipe.width, recipe.height)
+    return recipe.mask

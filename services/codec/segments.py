@@ -1,0 +1,226 @@
+"""Immutable pieces of a data set: images of one shape as a video, anything else as PNG, each with a JSON index.
+
+    <folder>/<id>.mp4 or <id>.png    the pixels; `ffmpeg` or any viewer reads them
+    <folder>/<id>.json               which item is which frame, the SHA-256 of its pixels, where each GOP's bytes lie
+
+The id is a SHA-256 of all of it, so that writing the same piece twice is writing it once.
+"""
+
+import base64
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import cv2
+import numpy as np
+
+from services.codec.items import Pixels, Place
+from services.codec.storage import Store
+from services.codec.video import Gop, Video, VideoIndex, can_encode, decode_frame, decode_gop, encode_exact
+from services.runtime.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound
+
+FORMAT = 1
+_INDEXES_KEPT = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Named:
+    """Pixels with the identifier and the SHA-256 that go into the index."""
+
+    item_id: str
+    sha256: str
+    pixels: Pixels
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One piece as it was written.
+
+    Attributes:
+        segment_id: names its objects.
+        stored_bytes: of the pixel file and the index.
+        places: of the images that were given, in their order.
+    """
+
+    segment_id: str
+    stored_bytes: int
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a segment's JSON says; `video` is None for a PNG."""
+
+    file: str
+    video: VideoIndex | None
+
+
+class Segments:
+    """The segments beneath one folder of a store. Safe to use from several threads."""
+
+    def __init__(self, store: Store, folder: str) -> None:
+        self._store = store
+        self._folder = folder
+        self._indexes: OrderedDict[str, Index] = OrderedDict()
+        self._lock = Lock()
+
+    def write_exact(self, images: Sequence[Named]) -> tuple[list[Place], int]:
+        """Writes images exactly, in as few segments as their shapes allow.
+
+        Returns:
+            Their places, in order, and the bytes that the segments take.
+        """
+        places: dict[int, Place] = {}
+        stored = 0
+        for run in _group_by_shape(images):
+            members = [images[number] for number in run]
+            segment = self._write_stills(members) if _must_be_still(members) else self._write_films(members)
+            places.update(zip(run, segment.places, strict=True))
+            stored += segment.stored_bytes
+        return [places[number] for number in range(len(images))], stored
+
+    def write_video(self, video: Video, items: Sequence[dict[str, Any]]) -> Segment:
+        """Writes a video with an index entry a frame, each a JSON object with at least `item_id`."""
+        index = {"kind": "video", "video": _video_to_json(video.index), "items": list(items)}
+        segment_id, size = self._write("mp4", video.data, index)
+        return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(len(items))))
+
+    def read_frame(self, place: Place) -> Pixels:
+        """Returns one image; of a video fetches one GOP and decodes it no further than needed.
+
+        Raises:
+            DataLoss: the bytes are damaged or gone.
+        """
+        index = self.read_index(place.segment)
+        if index.video is None:
+            return _decode_png(self._get(index.file))
+        return decode_frame(index.video, place.frame, self._fetch(index, index.video.find_gop(place.frame)))
+
+    def read_gop(self, segment_id: str, gop: Gop) -> Iterator[Pixels]:
+        """Yields the frames of a video's GOP; raises as `read_frame`."""
+        index = self.read_index(segment_id)
+        if index.video is None:
+            raise InvalidArgument("segment", f"must be a video, {segment_id} is a PNG")
+        yield from decode_gop(index.video, gop, self._fetch(index, gop))
+
+    def read_index(self, segment_id: str) -> Index:
+        """Returns a segment's index; raises DataLoss where it is damaged."""
+        with self._lock:
+            if segment_id in self._indexes:
+                self._indexes.move_to_end(segment_id)
+                return self._indexes[segment_id]
+        index = _parse(segment_id, self._get(f"{segment_id}.json"))
+        with self._lock:
+            self._indexes[segment_id] = index
+            while len(self._indexes) > _INDEXES_KEPT:
+                self._indexes.popitem(last=False)
+        return index
+
+    def _write_films(self, images: Sequence[Named]) -> Segment:
+        return self.write_video(encode_exact([image.pixels for image in images]), [_entry(image) for image in images])
+
+    def _write_stills(self, images: Sequence[Named]) -> Segment:
+        places, stored = [], 0
+        for image in images:
+            data = _encode_png(image.pixels)
+            segment_id, size = self._write("png", data, {"kind": "still", "items": [_entry(image)]})
+            stored += size
+            places.append(Place(segment_id, 0))
+        return Segment(places[0].segment, stored, tuple(places))
+
+    def _write(self, ending: str, data: bytes, index: dict[str, Any]) -> tuple[str, int]:
+        """Returns the new segment's id and the bytes it takes."""
+        told = json.dumps(index, sort_keys=True).encode()
+        segment_id = hashlib.sha256(hashlib.sha256(data).digest() + told).hexdigest()[:40]
+        whole = {"format": FORMAT, "file": f"{segment_id}.{ending}", **index}
+        text = json.dumps(whole, separators=(",", ":")).encode()
+        # The pixels first: an index never names a file that is not there.
+        with suppress(AlreadyExists):
+            self._store.create(self._key(f"{segment_id}.{ending}"), data)
+        with suppress(AlreadyExists):
+            self._store.create(self._key(f"{segment_id}.json"), text)
+        return segment_id, len(data) + len(text)
+
+    def _get(self, name: str) -> bytes:
+        try:
+            return self._store.get(self._key(name))
+        except NotFound as error:
+            raise DataLoss(f"{name} is gone") from error
+
+    def _fetch(self, index: Index, gop: Gop) -> bytes:
+        try:
+            return self._store.get_range(self._key(index.file), gop.start, gop.end)
+        except NotFound as error:
+            raise DataLoss(f"{index.file} is gone") from error
+
+    def _key(self, name: str) -> str:
+        return f"{self._folder}/{name}"
+
+
+def _group_by_shape(images: Sequence[Named]) -> list[list[int]]:
+    """Returns the numbers of images that can share a segment, group by group."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for number, image in enumerate(images):
+        groups.setdefault((image.pixels.shape, image.pixels.dtype.str), []).append(number)
+    return list(groups.values())
+
+
+def _must_be_still(images: Sequence[Named]) -> bool:
+    return len(images) == 1 or not can_encode(images[0].pixels)
+
+
+def _entry(image: Named) -> dict[str, Any]:
+    return {"item_id": image.item_id, "sha256": image.sha256}
+
+
+def _encode_png(pixels: Pixels) -> bytes:
+    stored = pixels
+    if pixels.ndim == 3:
+        stored = cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", stored)[1].tobytes()
+
+
+def _decode_png(data: bytes) -> Pixels:
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if stored is None:
+        raise DataLoss("the PNG cannot be decoded")
+    if stored.ndim == 2:
+        return stored
+    return np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB))
+
+
+def _video_to_json(index: VideoIndex) -> dict[str, Any]:
+    return {
+        "codec": index.codec,
+        "extradata": base64.b64encode(index.extradata).decode(),
+        "width": index.width,
+        "height": index.height,
+        "channels": index.channels,
+        "gops": [
+            {"first": gop.first, "start": gop.start, "sizes": gop.sizes, "order": gop.order, "sha256": gop.sha256}
+            for gop in index.gops
+        ],
+    }
+
+
+def _parse(segment_id: str, text: bytes) -> Index:
+    try:
+        value = json.loads(text)
+        video = value.get("video")
+        return Index(str(value["file"]), None if video is None else _video_from_json(video))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataLoss(f"the index of segment {segment_id} is damaged") from error
+
+
+def _video_from_json(value: dict[str, Any]) -> VideoIndex:
+    gops = tuple(
+        Gop(gop["first"], gop["start"], tuple(gop["sizes"]), tuple(gop["order"]), gop["sha256"])
+        for gop in value["gops"]
+    )
+    extradata = base64.b64decode(value["extradata"])
+    return VideoIndex(value["codec"], extradata, value["width"], value["height"], value["channels"], gops)
