@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -160,10 +162,11 @@ async def test_a_cancelled_operation_stops_at_its_next_report(open_operations: O
     assert len(steps(store)) == done < 10_000
 
 
-async def test_a_cancelled_operation_whose_handler_does_not_listen_is_killed(
-    open_operations: Open, store: Store
+@pytest.mark.parametrize("grace_s", [0.3, END_S], ids=["by its server", "by itself, as in the cluster"])
+async def test_a_cancelled_operation_whose_handler_does_not_listen_is_ended(
+    open_operations: Open, store: Store, grace_s: float
 ) -> None:
-    operations = await open_operations(grace_s=0.3)
+    operations = await open_operations(grace_s=grace_s)
     started = await operations.start("IgnoreEverything", request())
     await until(lambda: store.exists("deaf"))
     await operations.cancel(started.name)
@@ -204,10 +207,14 @@ async def test_a_killed_worker_is_resumed_from_its_checkpoint(open_operations: O
 
 
 async def test_a_frozen_worker_is_killed_and_resumed(open_operations: Open, store: Store) -> None:
-    operations = await open_operations(Patience(poll_s=0.05, lost_after_s=30, hung_after_s=4), grace_s=0.2)
+    operations = await open_operations(grace_s=0.2)
     started = await operations.start("Count", request(until=40, pause_s=0.02))
     await until(lambda: len(steps(store)) >= 5)
-    os.kill(steps(store)[0][0], signal.SIGSTOP)
+    frozen = steps(store)[0][0]
+    os.kill(frozen, signal.SIGSTOP)
+    operations._supervisor._patience = replace(QUICK, hung_after_s=0.5)
+    await until(lambda: not Path(f"/proc/{frozen}/exe").exists())
+    operations._supervisor._patience = QUICK  # the next worker may take its time to start
     assert response_of(await operations.wait(started.name, END_S))["first"] >= 4
 
 
@@ -291,8 +298,8 @@ async def test_a_worker_of_another_server_that_gives_signs_of_life_is_left_alone
 ) -> None:
     operation = ledger.add("Count", request(until=1, pause_s=0))
     ledger.claim(operation, Attempt(1, lost=0))
-    await open_operations(Patience(poll_s=0.05, lost_after_s=1))
-    for beat in range(20):
+    await open_operations(Patience(poll_s=0.05, lost_after_s=2))
+    for beat in range(30):
         ledger.write_progress(operation, Progress(1, beat=beat))
         await asyncio.sleep(0.1)
     assert ledger.attempt(operation).number == 1
@@ -314,13 +321,21 @@ async def test_a_worker_that_was_replaced_stops_and_writes_nothing_more(ledger: 
 async def test_servers_over_one_store_start_each_operation_once(
     open_operations: Open, store: Store, ledger: Ledger
 ) -> None:
+    started = [ledger.add("Count", request(until=4, pause_s=0.01)) for _ in range(3)]
     servers = [await open_operations() for _ in range(4)]
-    started = [await servers[0].start("Count", request(until=4, pause_s=0.01)) for _ in range(3)]
     for operation in started:
-        await servers[1].wait(operation.name, END_S)
-        assert ledger.attempt(id_of(operation)) == Attempt(1, lost=0)
+        await servers[1].wait(ledger.name(operation), END_S)
+        assert ledger.attempt(operation) == Attempt(1, lost=0)
     assert len(steps(store)) == 12
     assert len({process for process, _ in steps(store)}) == 3
+
+
+def test_of_50_supervisors_one_claims_an_attempt(ledger: Ledger) -> None:
+    operation = ledger.add("Count", request())
+    with ThreadPoolExecutor(50) as threads:
+        claims = list(threads.map(lambda lost: ledger.claim(operation, Attempt(1, lost)), range(50)))
+    assert claims.count(True) == 1
+    assert ledger.attempt(operation) == Attempt(1, claims.index(True))
 
 
 async def test_no_more_workers_run_at_once_than_allowed_though_servers_share_the_store(open_operations: Open) -> None:
