@@ -24,7 +24,7 @@ def main(folder: str, rounds: int) -> None:
     for number in range(rounds):
         url = f"file://{folder}/{number // 40}"  # from nothing now and then, and never so long that checking is slow
         first = ManifestLog(Store.open(url), "bank").latest().number
-        acknowledged = _append_until_killed(url, first, steps=number % 89 + 1)
+        acknowledged = _append_until_killed(url, first, steps=number % 67 + 1)
         seen[_check(Store.open(url), max(first, acknowledged))] += 1
     print(json.dumps(seen))
 
