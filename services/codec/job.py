@@ -1,0 +1,45 @@
+"""The worker of codec's operations: `python -m services.codec.job codec/operations/<id>`."""
+
+from contextlib import closing
+
+from mekiki.codec.v1 import codec_pb2
+from services.codec import messages
+from services.codec.config import CodecSettings
+from services.codec.servicer import count_threads, open_codec
+from services.runtime.worker import Job, run_job
+
+
+class JobProgress:
+    """Tells the operation how far the encoder is; see `Progress`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def report(self, phase: str, done: int, total: int) -> None:
+        """Takes note; raises Cancelled to stop the work."""
+        self._job.report(phase, done, total)
+
+    def save(self, notes: bytes) -> None:
+        """Keeps the notes for a successor."""
+        self._job.save_checkpoint(notes)
+
+    def load(self) -> bytes | None:
+        """Returns a predecessor's notes."""
+        return self._job.load_checkpoint()
+
+
+def encode_dataset(request: codec_pb2.EncodeDatasetRequest, job: Job) -> codec_pb2.EncodeDatasetResponse:
+    """Makes the prepared version of a data set."""
+    settings: CodecSettings = job.settings
+    options = messages.read_options(request.options)
+    with closing(open_codec(settings, job.store)) as codec:
+        threads = count_threads(settings)
+        record = codec.encode(request.dataset, options, JobProgress(job), job.operation_name, threads)
+        mask = codec.encodings.read_mask(codec.datasets.open(request.dataset), record)
+    return codec_pb2.EncodeDatasetResponse(
+        encoding=messages.write_encoding(record, mask), background_description=record.background_description
+    )
+
+
+if __name__ == "__main__":
+    run_job({"EncodeDataset": encode_dataset}, CodecSettings)

@@ -1,0 +1,94 @@
+"""Everything that the codec can do, in one object: data sets, their prepared versions, and preparing new images."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from services.codec.background import MODEL_FILE, Remover, open_remover
+from services.codec.dataset import Datasets
+from services.codec.encode import Encoder, Progress
+from services.codec.encoding import Encodings, Options, Preparer, Record
+from services.codec.items import Item
+from services.codec.reading import OriginalReader, PreparedReader, Selection, select
+from services.codec.rembg_process import RembgProcess
+from services.codec.storage import OpenLog, Store
+
+_PREPARERS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class ItemsToRead:
+    """What a selection found: the items by identifier, those that do not exist, and what reads their pixels."""
+
+    items: tuple[Item, ...]
+    missing: tuple[str, ...]
+    reader: OriginalReader | PreparedReader
+
+
+class Codec:
+    """The service's model. Safe to use from several threads; `close` ends its child process.
+
+    Args:
+        store: the service's own part of the store.
+        open_log: opens a log of manifests in it.
+        model_folders: where rembg's model is looked for, first come first served.
+    """
+
+    def __init__(self, store: Store, open_log: OpenLog, model_folders: Sequence[Path]) -> None:
+        self.datasets = Datasets(store, open_log)
+        self.encodings = Encodings(store)
+        self._store = store
+        self._folders = model_folders
+        found = (folder / MODEL_FILE for folder in model_folders if (folder / MODEL_FILE).is_file())
+        model = next(found, None)
+        self._process = None if model is None else RembgProcess(model)
+        self._preparers: OrderedDict[str, Preparer] = OrderedDict()
+        self._lock = Lock()
+
+    def close(self) -> None:
+        """Ends the child process."""
+        if self._process is not None:
+            self._process.close()
+
+    def find_items(self, dataset: str, selection: Selection, *, prepared: bool, encoding_id: str = "") -> ItemsToRead:
+        """Returns the items of the newest version that meet the conditions, and what reads them.
+
+        Raises:
+            NotFound: no such data set or encoding.
+            FailedPrecondition: prepared ones are asked for and nothing was encoded yet.
+        """
+        snapshot = self.datasets.open(dataset)
+        items, missing = select(snapshot, selection)
+        reader: OriginalReader | PreparedReader = OriginalReader(self.datasets, snapshot)
+        if prepared:
+            record = self.encodings.find(snapshot, encoding_id)
+            reader = PreparedReader(self.encodings, snapshot, record, many=len(items) > 1)
+        return ItemsToRead(tuple(items), tuple(missing), reader)
+
+    def open_remover(self, background: str) -> Remover | None:
+        """Returns what finds parts by a method of `EncodingOptions`; None for "none".
+
+        Raises:
+            FailedPrecondition: rembg is asked for and its model is missing.
+        """
+        return None if background == "none" else open_remover(background, self._process, self._folders[-1])
+
+    def find_preparer(self, dataset: str, encoding_id: str = "") -> tuple[Record, Preparer]:
+        """Returns an encoding, the newest by default, and what prepares images as it did; raises as `find_items`."""
+        snapshot = self.datasets.open(dataset)
+        record = self.encodings.find(snapshot, encoding_id)
+        with self._lock:
+            if record.token not in self._preparers:
+                remover = self.open_remover(record.background)
+                self._preparers[record.token] = self.encodings.open_preparer(snapshot, record, remover)
+            self._preparers.move_to_end(record.token)
+            while len(self._preparers) > _PREPARERS_KEPT:
+                self._preparers.popitem(last=False)
+            return record, self._preparers[record.token]
+
+    def encode(self, dataset: str, options: Options, progress: Progress, operation: str, threads: int) -> Record:
+        """Makes a prepared version; see `Encoder.encode`."""
+        remover = self.open_remover(options.background)
+        return Encoder(self.datasets, self._store, progress, threads).encode(dataset, options, remover, operation)
