@@ -1,4 +1,4 @@
-"""An S3 server for tests: versitygw, whose create-if-absent is exact. Built once with Go into build/tools."""
+"""An S3 server for tests: versitygw, whose create-if-absent is exact. Built once a machine, with Go."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 VERSION = "1.8.0"
-TOOLS = Path(__file__).resolve().parents[2] / "build" / "tools"
+TOOLS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mekiki-tools"
 KEY, SECRET = "test", "testtest1"
 
 
