@@ -146,9 +146,17 @@ class Bank:
         return self._snapshot
 
     def refresh(self) -> Snapshot:
-        """Follow what other writers have committed since."""
-        with self._writing:
-            return self._follow()
+        """Follow what other writers have committed since; does not wait for a writer of this process, who follows too.
+
+        Raises:
+            DataLoss: a segment is damaged or gone.
+        """
+        if self._writing.acquire(blocking=False):
+            try:
+                self._follow()
+            finally:
+                self._writing.release()
+        return self._snapshot
 
     def enroll(self, contributions: Sequence[tuple[str, Embedding]]) -> Change:
         """Add items by id; an id that is enrolled already stays as it is. Durable on return."""
@@ -257,8 +265,26 @@ def _mergeable(last: Rows, added: Rows) -> bool:
     return len(last.items) <= len(added.items) and joined_bytes <= _LARGEST_MERGE_BYTES
 
 
+@dataclass(frozen=True)
+class Census:
+    """What a manifest says of a bank without any segment being read."""
+
+    version: int
+    items: int
+    vectors: int
+
+
+def read_census(log: ManifestLog) -> Census:
+    """Count the newest version of a bank."""
+    manifest = log.latest()
+    return Census(manifest.number, manifest.body.get("items", 0), manifest.body.get("vectors", 0))
+
+
 def _describe(snapshot: Snapshot) -> dict[str, Any]:
+    live = [snapshot.live_rows(segment) for segment in snapshot.segments]
     return {
+        "items": sum(len(rows.items) for rows in live),
+        "vectors": sum(len(rows.vectors) for rows in live),
         "segments": [{"key": segment.key, "sha256": segment.sha256} for segment in snapshot.segments],
         "forgotten": {key: sorted(items) for key, items in snapshot.forgotten.items()},
     }

@@ -30,6 +30,16 @@ class RocPoint:
 
 
 @dataclass(frozen=True)
+class LabelFigures:
+    """How one label fares."""
+
+    label: str
+    count: int
+    auroc: float | None  # against all good images; None for labels of good images
+    anomalous: Rate | None  # called so at the threshold; None without one
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Figures over a labelled test set."""
 
@@ -38,7 +48,7 @@ class Evaluation:
     roc: tuple[RocPoint, ...]
     false_alarms: Rate | None  # at the threshold, None where the detector has none
     misses: Rate | None
-    detections_by_label: dict[str, Rate]  # per kind of defect; empty without a threshold
+    labels: tuple[LabelFigures, ...]  # by label
 
 
 def evaluate_scores(
@@ -58,7 +68,6 @@ def evaluate_scores(
     _check_both_kinds(is_bad)
     above = np.zeros(len(scores), dtype=np.bool_) if threshold is None else scores > threshold
     known = threshold is not None
-    kinds = sorted({label for label, bad in zip(labels, is_bad, strict=True) if bad}) if known else []
     named = np.array(labels, dtype=object)
     return Evaluation(
         auroc=compute_auroc(scores, is_bad),
@@ -66,7 +75,10 @@ def evaluate_scores(
         roc=trace_roc(scores, is_bad),
         false_alarms=count_rate(above[~is_bad]) if known else None,
         misses=count_rate(~above[is_bad]) if known else None,
-        detections_by_label={kind: count_rate(above[is_bad & (named == kind)]) for kind in kinds},
+        labels=tuple(
+            _judge_label(label, named == label, scores, is_bad, above if known else None)
+            for label in sorted(set(labels))
+        ),
     )
 
 
@@ -137,6 +149,20 @@ def _count_at_distinct_scores(
     ordered = scores[order]
     ends = np.flatnonzero(np.diff(ordered, append=-np.inf))
     return np.cumsum(is_bad[order], dtype=np.int64)[ends], (ends + 1).astype(np.int64), ordered[ends]
+
+
+def _judge_label(
+    label: str,
+    chosen: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    is_bad: NDArray[np.bool_],
+    above: NDArray[np.bool_] | None,
+) -> LabelFigures:
+    bad = chosen & is_bad
+    compared = bad | ~is_bad
+    auroc = compute_auroc(scores[compared], bad[compared]) if bad.any() else None
+    rate = None if above is None else count_rate(above[chosen])
+    return LabelFigures(label, int(chosen.sum()), auroc, rate)
 
 
 def _check_both_kinds(is_bad: NDArray[np.bool_]) -> None:

@@ -123,6 +123,11 @@ def shrink_mask(mask: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.bo
     return np.asarray(share >= 0.5)
 
 
+def heatmap_shape(shape: tuple[int, int], side: int) -> tuple[int, int]:
+    """(rows, columns) of a map over an image of `shape` (h, w) whose longer side has `side` cells."""
+    return max(1, round(shape[0] * side / max(shape))), max(1, round(shape[1] * side / max(shape)))
+
+
 def lay_out_heatmap(
     coarse: NDArray[np.float32], framing: Framing, placement: Placement, side: int
 ) -> NDArray[np.float32]:
@@ -135,8 +140,7 @@ def lay_out_heatmap(
         side: cells of the longer side of the result, whose aspect ratio is the image's.
     """
     height, width = placement.shape
-    scale = side / max(height, width)
-    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    rows, columns = heatmap_shape(placement.shape, side)
     to_image = _scale_pixels(width / columns, height / rows)  # from cells of the result to pixels of the image
     to_frame = np.vstack([placement.affine, [0, 0, 1]])
     box = framing.box() or Box(0, 0, width, height)

@@ -13,8 +13,25 @@ from services.anomaly.engines.engine import Embedding
 from services.anomaly.frames import Box, Placement, bound_hot_spot, lay_out_heatmap, resize, to_tensor
 from services.anomaly.threshold import Threshold
 from services.anomaly.training import Model
+from services.runtime.errors import InvalidArgument
 
 _REGION_SIDE = 256  # cells along the longer side of the map that the region is found on, whatever was asked for
+
+
+def choose_device(name: str) -> torch.device:
+    """Where to compute: "auto" is a GPU if there is one, "cpu", "cuda", "cuda:N".
+
+    Raises:
+        InvalidArgument: a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidArgument("device", f"must be auto, cpu, cuda or cuda:N of this machine, is {name!r}") from error
+    return device
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From normal images to a `Model`: everything of a detector but its bank and its threshold."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Plan:
     options: PatchOptions | MetricOptions
     backbone: str
     seed: int = 0
+    positions: bool = False  # whether a prepared image shows every part at the same place
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Model:
 
 def train_model(
     plan: Plan,
-    images: Sequence[NDArray[np.generic]],
+    images: Iterable[NDArray[np.generic]],
     framing: Framing,
     weights: Path | None,
     device: torch.device,
@@ -80,7 +81,7 @@ def train_model(
 
     Args:
         plan: what to build.
-        images: normal ones, prepared where `framing` has a mask.
+        images: normal ones, prepared where `framing` has a mask; read once, and not at all where nothing is learned.
         framing: what of an image counts.
         weights: of the backbone; None for "small".
         device: to compute on.
@@ -89,8 +90,6 @@ def train_model(
     Raises:
         InvalidArgument: no images, or options that contradict each other.
     """
-    if len(images) == 0:
-        raise InvalidArgument("items", "must select at least 1 normal image, got 0")
     backbone = open_backbone(plan.backbone, weights, plan.seed)
     head = _open_head(plan, backbone)
     lesson = _plan_lesson(plan, images, framing)
@@ -101,7 +100,7 @@ def train_model(
     return _assemble(plan, framing, backbone, head, device)
 
 
-def _plan_lesson(plan: Plan, images: Sequence[NDArray[np.generic]], framing: Framing) -> Lesson | None:
+def _plan_lesson(plan: Plan, images: Iterable[NDArray[np.generic]], framing: Framing) -> Lesson | None:
     if isinstance(plan.options, MetricOptions):
         pixels, parts = collect_lesson(images, framing, plan.options.input_side_px)
         return Lesson(pixels, parts, plan.options.class_count, plan.options.epochs, seed=plan.seed)
@@ -112,11 +111,17 @@ def _plan_lesson(plan: Plan, images: Sequence[NDArray[np.generic]], framing: Fra
 
 
 def collect_lesson(
-    images: Sequence[NDArray[np.generic]], framing: Framing, side_px: int
+    images: Iterable[NDArray[np.generic]], framing: Framing, side_px: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """All images at one size (n, h, w, 3) with the mask of the part in each (n, h, w): the given one, or as located."""
-    shape = fit_area(framing.cut(images[0]).shape[:2], side_px)
-    pixels = np.stack([resize(framing.cut(image), shape) for image in images])
+    small: list[NDArray[np.uint8]] = []
+    for image in images:
+        cut = framing.cut(image)
+        small.append(resize(cut, small[0].shape[:2] if small else fit_area(cut.shape[:2], side_px)))
+    if not small:
+        raise InvalidArgument("items", "must select at least 1 normal image, got 0")
+    pixels = np.stack(small)
+    shape = pixels.shape[1:3]
     mask = framing.cut_mask()
     if mask is not None:
         part = resize(mask.astype(np.uint8), shape) > 0
@@ -158,7 +163,7 @@ def _parse_plan(header: dict[str, Any]) -> Plan:
     values = json.loads(header["plan"])
     options = values["options"]
     chosen = PatchOptions(**options) if header["engine"] == "patch" else MetricOptions(**options)
-    return Plan(chosen, values["backbone"], values["seed"])
+    return Plan(chosen, values["backbone"], values["seed"], values["positions"])
 
 
 def _open_head(plan: Plan, backbone: Backbone) -> MetricLoss:
@@ -180,6 +185,6 @@ def _open_engine(plan: Plan, framing: Framing, backbone: Backbone, head: MetricL
     if isinstance(plan.options, MetricOptions):
         by_outlier_factor = plan.options.loss == L2_SOFTMAX
         return MetricEngine(backbone, head, plan.options.input_side_px, by_outlier_factor=by_outlier_factor)
-    mask = framing.cut_mask()
+    mask = framing.cut_mask() if plan.positions else None
     frame = None if mask is None else (mask.shape[0], mask.shape[1])
     return PatchEngine(backbone, plan.options.input_side_px, plan.options.coreset_fraction, frame)

@@ -24,8 +24,8 @@ class PatchEngine:
     image -> backbone -> maps of stride 8 and 16 -> mean of 3 x 3 -> joined at stride 8 -> one vector per cell
 
     With a `frame` (h, w) (images brought into one pose) a cell is compared with normal cells at most one step away, and
-    every vector is kept; without, with any normal cell, and of its vectors an image keeps `coreset_fraction`, those that
-    stand for the rest.
+    every vector is kept; without, with any normal cell, and an image keeps the `coreset_fraction` of its vectors that
+    stands for the rest.
     """
 
     def __init__(

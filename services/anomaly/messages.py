@@ -1,0 +1,261 @@
+"""Between anomaly's messages and its values."""
+
+import dataclasses
+import re
+from datetime import datetime
+from typing import Any
+
+from mekiki.anomaly.v1 import anomaly_pb2
+from mekiki.types.v1 import types_pb2
+from services.anomaly.backbones import DEFAULT_BACKBONE, hub_repo
+from services.anomaly.bank import Census
+from services.anomaly.catalogue import Calibration, Entry
+from services.anomaly.engines import losses
+from services.anomaly.evaluate import Evaluation, Rate
+from services.anomaly.frames import Placement
+from services.anomaly.model import Verdict
+from services.anomaly.training import MetricOptions, PatchOptions, Plan
+from services.runtime.errors import FailedPrecondition, InvalidArgument
+from services.runtime.images import encode_heatmap
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+ITEM_ID_BYTES = 255
+PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
+MAX_ENROLLED_ITEMS, MAX_FORGOTTEN_ITEMS = 64, 1000
+HEATMAP_SIDE, MAX_HEATMAP_SIDE = 256, 4096
+PREPARED_SIDE, RAW_SIDE = 640, 384
+
+_LOSSES = {
+    anomaly_pb2.METRIC_LOSS_UNSPECIFIED: losses.ADACOS,
+    anomaly_pb2.METRIC_LOSS_L2_SOFTMAX: losses.L2_SOFTMAX,
+    anomaly_pb2.METRIC_LOSS_ARCFACE: losses.ARCFACE,
+    anomaly_pb2.METRIC_LOSS_ADACOS: losses.ADACOS,
+}
+_LOSS_NUMBERS = {
+    losses.L2_SOFTMAX: anomaly_pb2.METRIC_LOSS_L2_SOFTMAX,
+    losses.ARCFACE: anomaly_pb2.METRIC_LOSS_ARCFACE,
+    losses.ADACOS: anomaly_pb2.METRIC_LOSS_ADACOS,
+}
+
+
+def read_name(name: str) -> str:
+    """A detector's name. Raises InvalidArgument where it is none."""
+    if not NAME.fullmatch(name):
+        pattern = "a letter or digit, then up to 62 letters, digits, '-', '_' or '.'"
+        raise InvalidArgument("detector", f"must be {pattern}, is {name!r}")
+    return name
+
+
+def read_item_id(item_id: str, field: str) -> str:
+    """An item's identifier. Raises InvalidArgument where it is none."""
+    size = len(item_id.encode())
+    if not 1 <= size <= ITEM_ID_BYTES or CONTROL.search(item_id):
+        raise InvalidArgument(
+            field, f"must be 1 to {ITEM_ID_BYTES} bytes without control characters, is {size}: {item_id[:40]!r}"
+        )
+    return item_id
+
+
+def read_plan(request: anomaly_pb2.TrainDetectorRequest, *, positions: bool) -> Plan:
+    """How to build a detector, defaults filled in. Raises InvalidArgument naming the field."""
+    if not request.items.dataset:
+        raise InvalidArgument("items.dataset", "must name a data set, is empty")
+    backbone = request.backbone or DEFAULT_BACKBONE
+    hub_repo(backbone)  # refuses an unknown one
+    _check_range("seed", request.seed, 0, (1 << 63) - 1)
+    options: PatchOptions | MetricOptions
+    if request.WhichOneof("engine") == "metric":
+        options = _read_metric(request.metric)
+    else:
+        options = _read_patch(request.patch, is_prepared(request))
+    return Plan(options, backbone, request.seed, positions and isinstance(options, PatchOptions))
+
+
+def is_prepared(request: anomaly_pb2.TrainDetectorRequest) -> bool:
+    """Whether the detector is to judge prepared images."""
+    return request.items.form == types_pb2.ITEM_FORM_PREPARED
+
+
+def read_heatmap_side(request: anomaly_pb2.ScoreImageRequest) -> int:
+    """Cells of the longer side, 0 for none. Raises InvalidArgument."""
+    if not request.HasField("heatmap_side"):
+        return HEATMAP_SIDE
+    return int(_check_range("heatmap_side", request.heatmap_side, 0, MAX_HEATMAP_SIDE))
+
+
+def read_promise(request: anomaly_pb2.CalibrateDetectorRequest) -> tuple[float, float]:
+    """False-alarm rate and confidence. Raises InvalidArgument."""
+    rate = request.false_alarm_rate if request.HasField("false_alarm_rate") else 0.01
+    confidence = request.confidence if request.HasField("confidence") else 0.95
+    for field, value in (("false_alarm_rate", rate), ("confidence", confidence)):
+        if not 0 < value < 1:
+            raise InvalidArgument(field, f"must lie between 0 and 1, is {value:g}")
+    return rate, confidence
+
+
+def read_enrolled_ids(request: anomaly_pb2.EnrollItemsRequest) -> list[str]:
+    """The identifiers to enrol, distinct. Raises InvalidArgument."""
+    _check_range("items", len(request.items), 1, MAX_ENROLLED_ITEMS)
+    ids = [read_item_id(item.item_id, f"items[{number}].item_id") for number, item in enumerate(request.items)]
+    if len(set(ids)) < len(ids):
+        raise InvalidArgument("items", "must have distinct item_ids, one is there twice")
+    return ids
+
+
+def read_forgotten_ids(request: anomaly_pb2.ForgetItemsRequest) -> list[str]:
+    """The identifiers to forget. Raises InvalidArgument."""
+    _check_range("item_ids", len(request.item_ids), 1, MAX_FORGOTTEN_ITEMS)
+    return [read_item_id(item_id, f"item_ids[{number}]") for number, item_id in enumerate(request.item_ids)]
+
+
+def read_page(request: anomaly_pb2.ListDetectorsRequest, names: list[str]) -> tuple[list[str], str]:
+    """The names of the page asked for, and the token of the next page, "" after the last."""
+    size = int(_check_range("page_size", request.page_size, 0, MAX_PAGE_SIZE)) or PAGE_SIZE
+    rest = [name for name in names if name > request.page_token]
+    page = rest[:size]
+    return page, page[-1] if len(rest) > size else ""
+
+
+def check_enrolled(entry: Entry, census: Census) -> None:
+    """Refuse work that needs a bank. Raises FailedPrecondition BANK_EMPTY."""
+    if census.items == 0:
+        raise FailedPrecondition("BANK_EMPTY", f"detector {entry.name!r} has no normal items yet: enroll some first")
+
+
+def write_detector(entry: Entry, census: Census) -> anomaly_pb2.Detector:
+    """Describe a version."""
+    about = entry.about
+    message = anomaly_pb2.Detector(
+        name=entry.name,
+        version=entry.version,
+        weights=types_pb2.WeightsOrigin(
+            backbone=about.backbone, source=about.weights_source, description=about.weights_description
+        ),
+        dataset=about.dataset,
+        encoding_id=about.encoding_id,
+        bank_version=census.version,
+        enrolled_count=census.items,
+        vector_count=census.vectors,
+        threshold=None if entry.calibration is None else write_threshold(entry.calibration),
+    )
+    if about.engine == "patch":
+        message.patch.CopyFrom(_write_patch(PatchOptions(**about.options)))
+    else:
+        message.metric.CopyFrom(_write_metric(MetricOptions(**about.options)))
+    message.create_time.FromDatetime(datetime.fromisoformat(about.create_time))
+    return message
+
+
+def write_threshold(calibration: Calibration) -> anomaly_pb2.Threshold:
+    """A threshold with its promise."""
+    values: dict[str, Any] = dataclasses.asdict(calibration)
+    created = datetime.fromisoformat(values.pop("create_time"))
+    message = anomaly_pb2.Threshold(**values)
+    message.create_time.FromDatetime(created)
+    return message
+
+
+def write_model(entry: Entry, bank_version: int) -> types_pb2.ModelRef:
+    """Name the version and the bank that answered."""
+    return types_pb2.ModelRef(name=entry.name, version=entry.version, bank_version=bank_version)
+
+
+def write_verdict(
+    verdict: Verdict, placement: Placement, entry: Entry, *, aligned: bool
+) -> anomaly_pb2.ScoreImageResponse:
+    """Answer ScoreImage."""
+    words = {
+        None: anomaly_pb2.VERDICT_UNSPECIFIED,
+        False: anomaly_pb2.VERDICT_NORMAL,
+        True: anomaly_pb2.VERDICT_ANOMALOUS,
+    }
+    region = None
+    if verdict.region is not None:
+        box = verdict.region
+        region = types_pb2.Box(x_min=box.x0, y_min=box.y0, x_max=box.x1, y_max=box.y1)
+    return anomaly_pb2.ScoreImageResponse(
+        score=verdict.score,
+        verdict=words[verdict.is_anomalous],
+        threshold=verdict.threshold,
+        heatmap=None if verdict.heatmap is None else encode_heatmap(verdict.heatmap),
+        region=region,
+        nearest_item_id=verdict.nearest_item,
+        model=write_model(entry, verdict.bank_version),
+        aligned=aligned,
+        image_width=placement.shape[1],
+        image_height=placement.shape[0],
+    )
+
+
+def write_rate(rate: Rate | None) -> anomaly_pb2.Rate | None:
+    """A share with its interval."""
+    if rate is None:
+        return None
+    return anomaly_pb2.Rate(count=rate.count, total=rate.total, lower=rate.low, upper=rate.high)
+
+
+def write_evaluation(evaluation: Evaluation, model: types_pb2.ModelRef) -> anomaly_pb2.EvaluateDetectorResponse:
+    """The figures of EvaluateDetector; the items' scores are added by the caller."""
+    points = [
+        anomaly_pb2.RocPoint(false_alarm_rate=point.false_alarm_rate, detection_rate=point.detection_rate)
+        for point in evaluation.roc
+    ]
+    labels = [
+        anomaly_pb2.LabelEvaluation(
+            label=label.label, item_count=label.count, image_auroc=label.auroc, anomalous=write_rate(label.anomalous)
+        )
+        for label in evaluation.labels
+    ]
+    return anomaly_pb2.EvaluateDetectorResponse(
+        image_auroc=evaluation.auroc,
+        average_precision=evaluation.average_precision,
+        false_alarms=write_rate(evaluation.false_alarms),
+        misses=write_rate(evaluation.misses),
+        labels=labels,
+        roc=points,
+        model=model,
+    )
+
+
+def _read_patch(engine: anomaly_pb2.PatchEngine, prepared: bool) -> PatchOptions:  # noqa: FBT001 - private
+    side = engine.input_side if engine.HasField("input_side") else PREPARED_SIDE if prepared else RAW_SIDE
+    fraction = engine.coreset_fraction if engine.HasField("coreset_fraction") else 0.1
+    _check_range("patch.input_side", side, 64, 1024)
+    _check_range("patch.coreset_fraction", fraction, 0.001, 1)
+    return PatchOptions(side, fraction)
+
+
+def _read_metric(engine: anomaly_pb2.MetricEngine) -> MetricOptions:
+    defaults = MetricOptions()
+    loss = _LOSSES.get(engine.loss)
+    if loss is None:
+        raise InvalidArgument("metric.loss", f"{engine.loss} is no MetricLoss")
+    classes = engine.class_count if engine.HasField("class_count") else defaults.class_count
+    epochs = engine.epochs if engine.HasField("epochs") else defaults.epochs
+    size = engine.input_size if engine.HasField("input_size") else defaults.input_side_px
+    _check_range("metric.class_count", classes, 3 if loss == losses.ADACOS else 2, 3)
+    _check_range("metric.epochs", epochs, 1, 500)
+    _check_range("metric.input_size", size, 32, 1024)
+    if size % 32:
+        raise InvalidArgument("metric.input_size", f"must be a multiple of 32, is {size}")
+    return MetricOptions(loss, classes, epochs, size)
+
+
+def _write_patch(options: PatchOptions) -> anomaly_pb2.PatchEngine:
+    return anomaly_pb2.PatchEngine(input_side=options.input_side_px, coreset_fraction=options.coreset_fraction)
+
+
+def _write_metric(options: MetricOptions) -> anomaly_pb2.MetricEngine:
+    return anomaly_pb2.MetricEngine(
+        loss=_LOSS_NUMBERS[options.loss],
+        class_count=options.class_count,
+        epochs=options.epochs,
+        input_size=options.input_side_px,
+    )
+
+
+def _check_range(field: str, value: float, least: float, most: float) -> float:
+    if not least <= value <= most:
+        raise InvalidArgument(field, f"must be {least} to {most}, is {value}")
+    return value

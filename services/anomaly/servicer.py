@@ -1,0 +1,216 @@
+"""Anomaly's RPCs: convert, delegate, convert."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from google.longrunning import operations_pb2
+from google.protobuf.message import Message
+
+import mekiki
+from mekiki.anomaly.v1 import anomaly_pb2, anomaly_pb2_grpc
+from services.anomaly import messages
+from services.anomaly.catalogue import Catalogue, Entry
+from services.anomaly.config import AnomalySettings
+from services.anomaly.engines.engine import Embedding
+from services.anomaly.frames import heatmap_shape
+from services.anomaly.intake import Intake
+from services.anomaly.model import Detector, choose_device
+from services.anomaly.shelf import Shelf
+from services.runtime.batcher import Batcher
+from services.runtime.errors import InvalidArgument
+from services.runtime.operations import Operations
+from services.runtime.runners import LocalRunner
+from services.runtime.server import Service
+from services.runtime.store import Store
+from services.runtime.streams import answer_frames
+
+SERVICE = "anomaly"
+ENVELOPE_BYTES = 1 << 16  # what an answer holds besides its heat map, generously
+
+Context = grpc.aio.ServicerContext[Message, Message]
+Work = Callable[[], Any]
+
+
+class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
+    """Answers AnomalyService."""
+
+    def __init__(
+        self, settings: AnomalySettings, catalogue: Catalogue, operations: Operations, codec: mekiki.AsyncClient
+    ) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._operations = operations
+        self._codec = codec
+        self._intake = Intake(codec, settings.max_pixels)
+        device = choose_device(settings.device)
+        self._shelf = Shelf(catalogue, device, settings.loaded_detectors, settings.follow_ms / 1000)
+        # One thread a device: verdicts and enrolments take turns in it.
+        thread = ThreadPoolExecutor(1, thread_name_prefix=SERVICE)
+        self._scoring = self._open_batcher("anomaly.score", thread)
+        self._enrolling = self._open_batcher("anomaly.enroll", thread)
+
+    async def TrainDetector(  # noqa: N802 - the contract's name
+        self, request: anomaly_pb2.TrainDetectorRequest, _: Context
+    ) -> operations_pb2.Operation:
+        """Checks the request and starts the work."""
+        name = messages.read_name(request.detector)
+        messages.read_plan(request, positions=False)
+        await asyncio.to_thread(self._catalogue.announce, name)
+        return await self._operations.start("TrainDetector", request)
+
+    async def GetDetector(  # noqa: N802
+        self, request: anomaly_pb2.GetDetectorRequest, _: Context
+    ) -> anomaly_pb2.GetDetectorResponse:
+        """Describes the version that serves."""
+        view = await self._shelf.look()
+        entry = view.find(messages.read_name(request.detector))
+        return anomaly_pb2.GetDetectorResponse(detector=await self._describe(entry))
+
+    async def ListDetectors(  # noqa: N802
+        self, request: anomaly_pb2.ListDetectorsRequest, _: Context
+    ) -> anomaly_pb2.ListDetectorsResponse:
+        """Lists the serving version of every detector."""
+        view = await self._shelf.look()
+        names, token = messages.read_page(request, view.names())
+        detectors = [await self._describe(view.find(name)) for name in names]
+        return anomaly_pb2.ListDetectorsResponse(detectors=detectors, next_page_token=token)
+
+    async def DeleteDetector(  # noqa: N802
+        self, request: anomaly_pb2.DeleteDetectorRequest, _: Context
+    ) -> anomaly_pb2.DeleteDetectorResponse:
+        """Deletes all versions."""
+        await asyncio.to_thread(self._catalogue.delete, messages.read_name(request.detector))
+        await self._shelf.look()
+        return anomaly_pb2.DeleteDetectorResponse()
+
+    async def EnrollItems(  # noqa: N802
+        self, request: anomaly_pb2.EnrollItemsRequest, _: Context
+    ) -> anomaly_pb2.EnrollItemsResponse:
+        """Adds normals to the bank."""
+        ids = messages.read_enrolled_ids(request)
+        entry, detector, bank = await self._shelf.take_bank(messages.read_name(request.detector))
+        new = [item for item in request.items if item.item_id not in detector.normals.items]
+        embeddings = await asyncio.gather(*(self._embed(item, entry, detector) for item in new))
+        contributions = [(item.item_id, embedding) for item, embedding in zip(new, embeddings, strict=True)]
+        change = await asyncio.to_thread(bank.enroll, contributions)
+        enrolled = len(change.changed)
+        return anomaly_pb2.EnrollItemsResponse(
+            bank_version=change.version, enrolled_count=enrolled, duplicate_count=len(ids) - enrolled
+        )
+
+    async def ForgetItems(  # noqa: N802
+        self, request: anomaly_pb2.ForgetItemsRequest, _: Context
+    ) -> anomaly_pb2.ForgetItemsResponse:
+        """Removes normals from the bank."""
+        ids = messages.read_forgotten_ids(request)
+        _, _, bank = await self._shelf.take_bank(messages.read_name(request.detector))
+        change = await asyncio.to_thread(bank.forget, ids)
+        return anomaly_pb2.ForgetItemsResponse(bank_version=change.version, forgotten_count=len(change.changed))
+
+    async def CalibrateDetector(  # noqa: N802
+        self, request: anomaly_pb2.CalibrateDetectorRequest, _: Context
+    ) -> operations_pb2.Operation:
+        """Checks the request and starts the work."""
+        messages.read_promise(request)
+        await self._check(request.detector, request.items.dataset)
+        return await self._operations.start("CalibrateDetector", request)
+
+    async def ScoreImage(  # noqa: N802
+        self, request: anomaly_pb2.ScoreImageRequest, _: Context
+    ) -> anomaly_pb2.ScoreImageResponse:
+        """Judges one image."""
+        return await self._score(request)
+
+    async def ScoreImages(  # noqa: N802
+        self, request_iterator: AsyncIterator[anomaly_pb2.ScoreImagesRequest], _: Context
+    ) -> AsyncIterator[anomaly_pb2.ScoreImagesResponse]:
+        """Judges one image a frame."""
+        window = self._settings.stream_window
+        async for answer in answer_frames(request_iterator, self._score, anomaly_pb2.ScoreImagesResponse, window):
+            yield answer
+
+    async def EvaluateDetector(  # noqa: N802
+        self, request: anomaly_pb2.EvaluateDetectorRequest, _: Context
+    ) -> operations_pb2.Operation:
+        """Checks the request and starts the work."""
+        await self._check(request.detector, request.items.dataset)
+        return await self._operations.start("EvaluateDetector", request)
+
+    async def close(self) -> None:
+        """Ends what was started."""
+        await self._scoring.close()
+        await self._enrolling.close()
+        await self._codec.close()
+
+    async def _score(self, request: anomaly_pb2.ScoreImageRequest) -> anomaly_pb2.ScoreImageResponse:
+        entry, detector = await self._shelf.take(messages.read_name(request.detector))
+        side = messages.read_heatmap_side(request)
+        taken = await self._intake.take(request.image, entry.about)
+        self._check_answer_size(taken.placement.shape, side)
+        verdict = await self._scoring.submit(lambda: detector.score_image(taken.pixels, taken.placement, side))
+        return messages.write_verdict(verdict, taken.placement, entry, aligned=taken.aligned)
+
+    async def _embed(self, item: anomaly_pb2.EnrolledItem, entry: Entry, detector: Detector) -> Embedding:
+        taken = await self._intake.take(item.image, entry.about, f"items[{item.item_id}].image")
+        embedding: Embedding = await self._enrolling.submit(lambda: detector.contribute_item(taken.pixels))
+        return embedding
+
+    async def _describe(self, entry: Entry) -> anomaly_pb2.Detector:
+        census = await asyncio.to_thread(self._catalogue.count_bank, entry)
+        return messages.write_detector(entry, census)
+
+    async def _check(self, name: str, dataset: str) -> None:
+        """Refuses now what the work would fail on at once."""
+        view = await self._shelf.look()
+        entry = view.find(messages.read_name(name))
+        if not dataset:
+            raise InvalidArgument("items.dataset", "must name a data set, is empty")
+        census = await asyncio.to_thread(self._catalogue.count_bank, entry)
+        messages.check_enrolled(entry, census)
+
+    def _check_answer_size(self, shape: tuple[int, int], side: int) -> None:
+        rows, columns = heatmap_shape(shape, side)
+        limit = self._settings.max_message_bytes - ENVELOPE_BYTES
+        if 4 * rows * columns > limit:
+            size = f"{columns} x {rows} cells of 4 bytes are more than the {limit} bytes an answer may hold"
+            raise InvalidArgument("heatmap_side", f"{side} is too much for this image: {size}")
+
+    def _open_batcher(self, name: str, thread: ThreadPoolExecutor) -> Batcher[Work, Any]:
+        return Batcher(
+            name,
+            _run_each,
+            max_batch=self._settings.max_batch,
+            max_wait_s=self._settings.max_wait_ms / 1000,
+            queue_limit=self._settings.queue_limit,
+            executor=thread,
+        )
+
+
+def _run_each(batch: list[Work]) -> list[Any]:
+    """One by one: a score never depends on what shares its batch, and a failure fails nobody else."""
+    results: list[Any] = []
+    for work in batch:
+        try:
+            results.append(work())
+        except Exception as error:  # noqa: BLE001 - whatever it was, this caller hears of it
+            results.append(error)
+    return results
+
+
+def open_service(settings: AnomalySettings) -> Service:
+    """Open the service inside the running loop."""
+    store = Store.open(settings.store_url).prefixed(SERVICE)
+    operations = Operations(SERVICE, store, LocalRunner(settings))
+    codec = mekiki.AsyncClient(settings.codec_address)
+    servicer = AnomalyServicer(settings, Catalogue.open(store), operations, codec)
+    return Service(
+        name=SERVICE,
+        descriptor=anomaly_pb2.DESCRIPTOR.services_by_name["AnomalyService"],
+        servicer=servicer,
+        add_to_server=anomaly_pb2_grpc.add_AnomalyServiceServicer_to_server,
+        operations=operations,
+        close=servicer.close,
+    )
