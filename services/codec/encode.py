@@ -161,6 +161,8 @@ class Encoder:
         reference = open_reference(pixels, remover)
         if options.mask_margin < 0:
             options = replace(options, mask_margin=default_margin(reference))
+        # What was used in the end, not "auto": test images are to be treated alike for ever.
+        options = replace(options, background="none" if remover is None else remover.method)
         placer = Placer(reference, options.alignment, remover)
         return _Work(snapshot, options, remover, placer, locate(snapshot, token))
 
@@ -266,7 +268,6 @@ def _describe(work: _Work, recipe: Recipe, notes: Notes, items: list[EncodedItem
         encoding_id="",
         token="",
         options=work.options,
-        background="none" if remover is None else remover.method,
         background_description="No background removed, as asked." if remover is None else remover.description,
         dataset_version=notes.version,
         item_count=len(items),

@@ -62,9 +62,8 @@ class Record:
     Attributes:
         encoding_id: such as "prepared-1".
         token: names its folder.
-        options: how it was made.
-        background: "contrast", "rembg" or "none": what was used in the end.
-        background_description: the same as a sentence.
+        options: how it was made; its background is what was used, never "auto".
+        background_description: what was used to remove the background, as a sentence.
         dataset_version: that was encoded.
         item_count: items in it.
         unaligned: those that are not warped.
@@ -80,7 +79,6 @@ class Record:
     encoding_id: str
     token: str
     options: Options
-    background: str
     background_description: str
     dataset_version: int
     item_count: int
@@ -177,7 +175,7 @@ class Encodings:
             return segments
 
     def open_preparer(self, snapshot: Snapshot, record: Record, remover: Remover | None) -> Preparer:
-        """Returns what prepares images as the encoding's were; `remover` is of the record's `background`."""
+        """Returns what prepares images as the encoding's were; `remover` is of its options' background."""
         folder = locate(snapshot, record.token)
         reference_mask = None if remover is None else self._read_png(f"{folder}/reference_mask.png") >= 128
         image = self._read_png(f"{folder}/reference.png")

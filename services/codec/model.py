@@ -81,7 +81,7 @@ class Codec:
         record = self.encodings.find(snapshot, encoding_id)
         with self._lock:
             if record.token not in self._preparers:
-                remover = self.open_remover(record.background)
+                remover = self.open_remover(record.options.background)
                 self._preparers[record.token] = self.encodings.open_preparer(snapshot, record, remover)
             self._preparers.move_to_end(record.token)
             while len(self._preparers) > _PREPARERS_KEPT:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from services.codec.align import LEAST_OVERLAP, Alignment, Image, judge, refuse
 from services.codec.geometry import (
+    IDENTITY,
     Affine,
     Mask,
-    apply,
     compose,
     cut_and_scale,
     find_axis,
@@ -202,14 +202,17 @@ def _describe(inward: Affine, mask: Mask, grey: Soft) -> _Shape:
 
 def _refine(reference: Soft, moving: Soft, start: Affine, steps: tuple[int, int, float]) -> Affine | None:
     """Returns the rigid map by ECC from a first guess; None where it does not converge."""
-    # ECC wants the map from the reference to the image.
-    back = invert(start).astype(np.float32)
+    height, width = reference.shape
+    # ECC starts from the identity: cv2 keeps only the sine of a rotation, and loses its way beyond a quarter turn.
+    drawn = cv2.warpAffine(moving, start, (width, height), flags=cv2.INTER_LINEAR)
     try:
-        _, found = cv2.findTransformECC(reference, moving, back, cv2.MOTION_EUCLIDEAN, steps)
+        still = IDENTITY.astype(np.float32)
+        _, found = cv2.findTransformECC(reference, drawn, still, cv2.MOTION_EUCLIDEAN, steps)
     except cv2.error:  # "the algorithm stopped before its convergence": the pictures are too different
         return None
-    affine = invert(np.asarray(found, np.float64))
-    return affine if np.isfinite(apply(affine, np.zeros((1, 2)))).all() else None
+    # What it finds leads from the reference to the image.
+    affine = compose(start, invert(np.asarray(found, np.float64)))
+    return affine if np.isfinite(affine).all() else None
 
 
 def _full_circle() -> list[float]:

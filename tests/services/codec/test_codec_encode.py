@@ -1,0 +1,246 @@
+import numpy as np
+import pytest
+from codec_parts import PAPER, draw_parts
+
+from services.codec import encode
+from services.codec.dataset import NewItem
+from services.codec.encode import Encoder, fill_options
+from services.codec.encoding import Encodings, Options
+from services.codec.model import Codec
+from services.codec.notes import Notes
+from services.codec.reading import GopCache, Selection
+from services.runtime.errors import Cancelled, DataLoss, FailedPrecondition, InvalidArgument, NotFound
+from services.runtime.manifest import ManifestLog
+
+OPTIONS = Options("contrast", "pose", True, 20, 4, "", (), -1)
+
+
+class Recorder:
+    """A progress that remembers, and can stop the work after so many reports."""
+
+    def __init__(self, stop_after=10**9):
+        self.reports, self.notes, self.stop_after = [], None, stop_after
+
+    def report(self, phase, done, total):
+        if len(self.reports) >= self.stop_after:
+            raise Cancelled("stopped by the test")
+        self.reports.append((phase, done, total))
+
+    def save(self, notes):
+        self.notes = notes
+
+    def load(self):
+        return self.notes
+
+
+@pytest.fixture
+def codec(store, tmp_path):
+    codec = Codec(store, lambda prefix: ManifestLog(store, prefix), [tmp_path])
+    codec.datasets.create("parts")
+    pictures = draw_parts(10)
+    items = [NewItem(f"part-{n}", picture, 1, split="train" if n < 8 else "test") for n, picture in enumerate(pictures)]
+    stranger = np.full((200, 200), PAPER, np.uint8)
+    stranger[80:120, 80:120] = 40
+    codec.datasets.append("parts", [*items, NewItem("stranger", stranger, 1, split="train")])
+    return codec
+
+
+def make(codec, store, progress=None, options=OPTIONS, operation="op", every_s=1e9):
+    encoder = Encoder(codec.datasets, store, progress or Recorder(), 2, every_s)
+    return encoder.encode("parts", options, codec.open_remover(options.background), operation)
+
+
+def read_prepared(codec, **selection):
+    found = codec.find_items("parts", Selection(**selection), prepared=True)
+    return {item.item_id: found.reader.read(item) for item in found.items}
+
+
+def test_an_encoding_holds_every_item_alike_and_names_the_stranger(codec, store):
+    record = make(codec, store)
+    read = read_prepared(codec)
+    assert (record.encoding_id, record.item_count, len(read)) == ("prepared-1", 11, 11)
+    assert [item.item_id for item in record.unaligned] == ["stranger"]
+    assert record.unaligned[0].reason
+    aligned = [one.pixels.astype(int) for name, one in read.items() if name != "stranger"]
+    assert all(pixels.shape == (record.height, record.width) for pixels in aligned)
+    assert max(np.abs(pixels - aligned[0]).mean() for pixels in aligned) < 8
+    assert all(one.alignment.aligned for name, one in read.items() if name != "stranger")
+
+
+def test_defaults_are_filled_in(codec, store):
+    record = make(codec, store)
+    assert record.options.reference_item_id == "part-0"
+    assert record.options.reference_splits == ("train",)
+    assert record.options.mask_margin == 2
+    assert record.dataset_version == 2
+
+
+def test_a_new_image_is_prepared_as_the_stored_one_was(codec, store):
+    record = make(codec, store, options=Options("contrast", "pose", True, 4, 4, "", (), -1))
+    snapshot = codec.datasets.open("parts")
+    stored = read_prepared(codec)["part-9"]
+    found, preparer = codec.find_preparer("parts", record.encoding_id)
+    fresh = preparer.prepare(codec.datasets.read_pixels(snapshot, snapshot.items["part-9"]))
+    assert found == record
+    assert np.allclose(fresh.alignment.affine, stored.alignment.affine)
+    assert np.abs(fresh.image.astype(int) - stored.pixels).mean() < 1.5
+
+
+def test_the_union_comes_from_the_reference_splits_alone(codec, store, monkeypatch):
+    united = []
+    unite = Notes.unite
+    monkeypatch.setattr(Notes, "unite", lambda notes, mask: united.append(1) or unite(notes, mask))
+    make(codec, store)
+    assert len(united) == 8
+
+
+@pytest.mark.parametrize("stop_after", [0, 4, 11, 14, 19])
+def test_a_successor_goes_on_where_a_lost_worker_stopped(codec, store, monkeypatch, stop_after):
+    monkeypatch.setattr(encode, "FILE_FRAMES", 4)
+    whole = make(codec, store, operation="undisturbed")
+    progress = Recorder(stop_after)
+    with pytest.raises(Cancelled):
+        make(codec, store, progress, every_s=0)
+    kept = Notes.from_bytes(progress.notes) if progress.notes else Notes(2)
+    progress.reports, progress.stop_after = [], 10**9
+    record = make(codec, store, progress, every_s=0)
+    aligned_again = sum(phase == "aligning images" for phase, _, _ in progress.reports)
+    assert aligned_again == 11 - kept.seen
+    assert record.item_count == 11
+    assert record.unaligned == whole.unaligned
+    assert record.stored_bytes == whole.stored_bytes
+    assert len(read_prepared(codec)) == 11
+
+
+def test_the_same_operation_twice_makes_one_encoding(codec, store):
+    progress = Recorder()
+    assert make(codec, store, progress) == make(codec, store, progress, operation="op")
+    assert len(codec.datasets.open("parts").body["encodings"]) == 1
+
+
+def test_items_that_came_while_it_ran_are_not_in_it(codec, store):
+    class Appending(Recorder):
+        def report(self, phase, done, total):
+            if not self.reports:
+                codec.datasets.append("parts", [NewItem("late", draw_parts(1, 50)[0], 1)])
+            super().report(phase, done, total)
+
+    record = make(codec, store, Appending())
+    assert record.item_count == 11
+    found = codec.find_items("parts", Selection(item_ids=("late",)), prepared=True)
+    with pytest.raises(FailedPrecondition, match="'late' is not in encoding 'prepared-1'"):
+        found.reader.read(found.items[0])
+
+
+def test_a_damaged_item_is_left_out_and_reported(codec, store):
+    snapshot = codec.datasets.open("parts")
+    item = snapshot.items["part-5"]
+    index = codec.datasets.segments(snapshot).read_index(item.place.segment)
+    key = f"{snapshot.folder}/segments/{index.file}"
+    data = bytearray(store.get(key))
+    data[index.video.find_gop(item.place.frame).start + 9] ^= 1
+    store.put(key, bytes(data))
+    record = make(codec, store)
+    assert record.item_count == 10
+    assert [item.item_id for item in record.unaligned] == ["part-5", "stranger"]
+    assert "damaged" in record.unaligned[0].reason
+
+
+def failure_of(reader, item):
+    try:
+        reader.read(item)
+    except DataLoss as error:
+        return error
+
+
+def test_a_damaged_frame_costs_its_gop_and_no_more(codec, store):
+    record = make(codec, store)
+    snapshot = codec.datasets.open("parts")
+    items = codec.encodings.list_items(snapshot, record)
+    victim = items["part-3"]
+    index = codec.encodings.segments(snapshot, record).read_index(victim.place.segment)
+    gop = index.video.find_gop(victim.place.frame)
+    key = f"{snapshot.folder}/encodings/{record.token}/{index.file}"
+    data = bytearray(store.get(key))
+    data[gop.start + 9] ^= 1
+    store.put(key, bytes(data))
+    found = codec.find_items("parts", Selection(), prepared=True)
+    lost = {item.item_id: error for item in found.items if (error := failure_of(found.reader, item))}
+    sharing = {name for name, one in items.items() if index.video.find_gop(one.place.frame) == gop}
+    assert lost.keys() == sharing
+    assert all(repr(name) in error.message for name, error in lost.items())
+    assert len(lost) == 4
+
+
+def test_reading_everything_decodes_every_gop_once(codec, store, monkeypatch):
+    record = make(codec, store)
+    decoded = []
+    segments = codec.encodings.segments(codec.datasets.open("parts"), record)
+    read_gop = segments.read_gop
+    monkeypatch.setattr(segments, "read_gop", lambda segment, gop: decoded.append(gop.first) or read_gop(segment, gop))
+    assert len(read_prepared(codec)) == 11
+    assert sorted(decoded) == [0, 4, 8]
+
+
+def test_the_cache_of_frames_is_bounded(codec, store):
+    record = make(codec, store)
+    snapshot = codec.datasets.open("parts")
+    segments = codec.encodings.segments(snapshot, record)
+    frame_bytes = record.width * record.height
+    cache = GopCache(5 * frame_bytes)
+    for item in codec.encodings.list_items(snapshot, record).values():
+        cache.read(segments, item.place)
+        assert cache._held <= 5 * frame_bytes
+
+
+def test_an_unknown_encoding_is_not_found_and_none_at_all_is_said(codec, store):
+    with pytest.raises(FailedPrecondition, match="call EncodeDataset"):
+        codec.find_items("parts", Selection(), prepared=True)
+    make(codec, store)
+    with pytest.raises(NotFound, match="prepared-7"):
+        codec.find_preparer("parts", "prepared-7")
+
+
+def test_plain_hevc_without_background_or_alignment(codec, store):
+    record = make(codec, store, options=Options("none", "none", True, 10, 4, "", (), -1))
+    assert (record.width, record.height, record.masked, record.unaligned) == (200, 200, False, ())
+    snapshot = codec.datasets.open("parts")
+    original = codec.datasets.read_pixels(snapshot, snapshot.items["part-1"])
+    assert np.abs(read_prepared(codec)["part-1"].pixels.astype(int) - original).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "complaint"),
+    [
+        ({"reference_item_id": "nobody"}, NotFound, "'nobody'"),
+        ({"reference_splits": ("validation",)}, FailedPrecondition, "validation"),
+        ({"background": "none"}, InvalidArgument, "AKAZE or NONE"),
+    ],
+)
+def test_options_that_cannot_be_met_are_refused(codec, changes, error, complaint):
+    options = Options(**{**vars(OPTIONS), **changes})
+    with pytest.raises(error, match=complaint):
+        fill_options(codec.datasets.open("parts"), options)
+
+
+def test_an_empty_data_set_has_nothing_to_encode(codec):
+    codec.datasets.create("empty")
+    with pytest.raises(FailedPrecondition, match="no item"):
+        fill_options(codec.datasets.open("empty"), OPTIONS)
+
+
+def test_a_data_set_deleted_meanwhile_stays_deleted(codec, store):
+    class Deleting(Recorder):
+        def report(self, phase, done, total):
+            if phase == "encoding video" and done == total:
+                codec.datasets.delete("parts")
+                codec.datasets.create("parts")
+
+    with pytest.raises(NotFound):
+        make(codec, store, Deleting())
+    assert codec.datasets.open("parts").body["encodings"] == []
+
+
+def test_records_survive_the_way_through_the_store(codec, store):
+    record = make(codec, store)
+    assert Encodings(store).find(codec.datasets.open("parts"), "prepared-1") == record

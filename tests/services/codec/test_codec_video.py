@@ -1,0 +1,118 @@
+import io
+
+import av
+import numpy as np
+import pytest
+
+from services.codec import video
+from services.runtime.errors import DataLoss, InvalidArgument
+
+
+def noise(shape, count=5, seed=0):
+    random = np.random.default_rng(seed)
+    return [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(count)]
+
+
+def shades(shape, count=7):
+    ramp = np.linspace(20, 220, shape[0] * shape[1]).reshape(shape[:2])
+    frames = [np.roll(ramp, 3 * number, axis=1).astype(np.uint8) for number in range(count)]
+    return frames if len(shape) == 2 else [np.stack([frame, 255 - frame, frame // 2], axis=-1) for frame in frames]
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (33, 65), (64, 48), (101, 203), (16, 17, 3), (64, 48, 3), (101, 203, 3)])
+def test_exact_video_returns_every_pixel_of_pure_noise(shape):
+    frames = noise(shape)
+    encoded = video.encode_exact(frames)
+    decoded = list(video.decode_video(encoded))
+    assert len(decoded) == len(frames)
+    assert all(np.array_equal(one, other) for one, other in zip(frames, decoded, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (33, 65), (48, 64, 3), (33, 65, 3)])
+def test_lossy_video_keeps_size_order_and_colour(shape):
+    frames = shades(shape)
+    decoded = list(video.decode_video(video.encode_lossy(frames, crf=10, gop=3)))
+    for one, other in zip(frames, decoded, strict=True):
+        assert other.shape == shape
+        assert np.abs(one.astype(int) - other).mean() < 4
+
+
+def test_a_higher_rate_factor_makes_smaller_files():
+    frames = [frame // 2 + n // 2 for frame, n in zip(shades((96, 96)), noise((96, 96), 7), strict=True)]
+    assert len(video.encode_lossy(frames, 40, 8).data) < len(video.encode_lossy(frames, 20, 8).data)
+
+
+def test_the_same_frames_give_the_same_bytes():
+    frames = shades((64, 80, 3))
+    assert video.encode_lossy(frames, 28, 4) == video.encode_lossy(frames, 28, 4)
+    assert video.encode_exact(frames) == video.encode_exact(frames)
+
+
+def test_gops_are_bounded_and_without_gaps():
+    index = video.encode_lossy(shades((48, 64), 10), 28, 4).index
+    assert [(gop.first, len(gop.sizes)) for gop in index.gops] == [(0, 4), (4, 4), (8, 2)]
+    assert [gop.end for gop in index.gops[:-1]] == [gop.start for gop in index.gops[1:]]
+
+
+@pytest.mark.parametrize("frame", [0, 3, 4, 6, 9])
+def test_a_random_frame_is_decoded_from_the_bytes_of_its_gop_alone(frame):
+    encoded = video.encode_lossy(shades((48, 64), 10), 20, 4)
+    expected = list(video.decode_video(encoded))[frame]
+    gop = encoded.index.find_gop(frame)
+    assert np.array_equal(video.decode_frame(encoded.index, frame, encoded.data[gop.start : gop.end]), expected)
+
+
+def test_a_random_frame_costs_no_frame_past_it(monkeypatch):
+    encoded = video.encode_lossy(shades((48, 64), 10), 20, 4)
+    converted = []
+    to_array = video._to_array
+    monkeypatch.setattr(video, "_to_array", lambda *args: converted.append(1) or to_array(*args))
+    gop = encoded.index.find_gop(6)
+    video.decode_frame(encoded.index, 6, encoded.data[gop.start : gop.end])
+    assert len(converted) == 3  # frames 4, 5 and 6
+
+
+@pytest.mark.parametrize("codec", ["exact", "lossy"])
+def test_a_reader_that_knows_nothing_of_us_reads_the_file(codec):
+    frames = shades((48, 64))
+    encoded = video.encode_exact(frames) if codec == "exact" else video.encode_lossy(frames, 10, 4)
+    with av.open(io.BytesIO(encoded.data)) as container:
+        decoded = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    assert len(decoded) == len(frames)
+    assert all(np.abs(a.astype(int) - b).mean() < 4 for a, b in zip(frames, decoded, strict=True))
+
+
+@pytest.mark.parametrize("where", [0, 20, -1])
+def test_one_flipped_bit_is_noticed(where):
+    encoded = video.encode_lossy(shades((48, 64)), 20, 4)
+    gop = encoded.index.gops[0]
+    damaged = bytearray(encoded.data[gop.start : gop.end])
+    damaged[where] ^= 1
+    with pytest.raises(DataLoss, match="checksum"):
+        list(video.decode_gop(encoded.index, gop, bytes(damaged)))
+
+
+def test_frames_of_different_shapes_are_refused():
+    with pytest.raises(InvalidArgument, match=r"frames: must have .* one is uint8 of \(32, 33\)"):
+        video.encode_exact([np.zeros((32, 32), np.uint8), np.zeros((32, 33), np.uint8)])
+
+
+@pytest.mark.parametrize(
+    ("frames", "crf", "gop", "complaint"),
+    [([], 28, 4, "at least 1"), (1, 52, 4, "0 to 51, is 52"), (1, 28, 0, "1 to 250, is 0")],
+)
+def test_bad_parameters_are_refused_with_limit_and_value(frames, crf, gop, complaint):
+    with pytest.raises(InvalidArgument, match=complaint):
+        video.encode_lossy(frames and shades((32, 32), 1), crf, gop)
+
+
+def test_frames_are_taken_one_by_one():
+    taken = []
+
+    def frames():
+        for number, frame in enumerate(shades((32, 32), 12)):
+            taken.append(number)
+            yield frame
+
+    assert video.encode_lossy(frames(), 28, 4).index.frame_count == 12
+    assert taken == list(range(12))
