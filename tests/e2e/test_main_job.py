@@ -90,7 +90,7 @@ def test_pushing_again_changes_nothing(client, dataset):
 def test_the_prepared_version_is_small_and_reports_what_did_not_align(client, encoding, dataset):
     assert encoding.item_count == len(dataset)
     assert encoding.stored_bytes < client.codec.get_dataset("parts").original_bytes / 4
-    assert len(encoding.unaligned_items) < len(dataset) / 4
+    assert len(encoding.unaligned) < len(dataset) / 4
 
 
 def test_the_detector_judges_every_test_image_with_score_heat_map_and_versions(client, parts, detector):

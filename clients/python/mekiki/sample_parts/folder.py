@@ -86,7 +86,7 @@ def render_kinds(
 def render_station(part: Part, defect: str, seed: int, index: int, size: int) -> Picture:
     """Return picture number `index` of a part at the inspection station; an empty defect gives the faultless twin."""
     stream = (seed, PARTS.index(part), index)
-    scene = draw_station(np.random.default_rng((*stream, CIRCUMSTANCES)))
+    scene = draw_station(np.random.default_rng((*stream, CIRCUMSTANCES)), bright=part.bright)
     return render_picture(part, defect, scene, size, stream)
 
 

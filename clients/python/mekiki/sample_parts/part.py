@@ -28,6 +28,7 @@ class Part:
     bend: Callable[[Grid, np.random.Generator], Bend]
     keep: Callable[[Grid, np.random.Generator], Floats]  # signed distance to a break: positive stays
     spot: Callable[[np.random.Generator], tuple[float, float]]  # a place on the metal, units
+    bright: bool  # what its inspection station puts beneath it: a white mat, or a dark one
 
 
 def _bend_screw(grid: Grid, rng: np.random.Generator) -> Bend:
@@ -103,9 +104,17 @@ def _spot_on_ring(rng: np.random.Generator, low: float, high: float) -> tuple[fl
     return float(radius * np.cos(angle)), float(radius * np.sin(angle))
 
 
-SCREW = Part("screw", screw.EXTENT, screw.shape_screw, _bend_screw, _break_screw, _spot_on_screw)
-NUT = Part("nut", nut.EXTENT, nut.shape_nut, _fold_nut, _break_nut, lambda rng: _spot_on_ring(rng, 74, 96))
+SCREW = Part("screw", screw.EXTENT, screw.shape_screw, _bend_screw, _break_screw, _spot_on_screw, bright=True)
+NUT = Part(
+    "nut", nut.EXTENT, nut.shape_nut, _fold_nut, _break_nut, lambda rng: _spot_on_ring(rng, 74, 96), bright=False
+)
 WASHER = Part(
-    "washer", washer.EXTENT, washer.shape_washer, _fold_washer, _break_washer, lambda rng: _spot_on_ring(rng, 78, 112)
+    "washer",
+    washer.EXTENT,
+    washer.shape_washer,
+    _fold_washer,
+    _break_washer,
+    lambda rng: _spot_on_ring(rng, 78, 112),
+    bright=False,
 )
 PARTS = (SCREW, NUT, WASHER)

@@ -1,6 +1,6 @@
 """Where the part lies, where the light stands, what the camera is set to: all that chance decides but the metal."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +43,19 @@ class Scene:
     camera: Camera
 
 
-def draw_station(rng: np.random.Generator) -> Scene:
-    """Return an inspection station's picture: free rotation, a small shift, lamp and camera nearly fixed."""
+def draw_station(rng: np.random.Generator, *, bright: bool) -> Scene:
+    """Return an inspection station's picture: free rotation, a small shift, lamp and camera nearly fixed.
+
+    `bright`: a white mat under a broad, high lamp, against which a shaded part stands out, instead of a dark mat.
+    """
     x, y = 256 + rng.uniform(-16, 16, 2)
     pose = Pose(float(rng.uniform(0, 2 * np.pi)), float(x), float(y), float(rng.uniform(0.98, 1.02)))
-    return Scene(pose, _draw_light(rng, np.deg2rad(-128), 0.45), _draw_table(rng, 0.05), _draw_camera(rng))
+    light, table = _draw_light(rng, np.deg2rad(-128), 0.45), _draw_table(rng, 0.05)
+    if bright:
+        light = replace(light, elevation=light.elevation + np.deg2rad(22), spread=0.35, strength=0.65 * light.strength)
+        red, green, blue = table.reflectance
+        table = Table((6.3 * red, 6.3 * green, 6.3 * blue), 0.5 * table.roughness)
+    return Scene(pose, light, table, _draw_camera(rng))
 
 
 def draw_handheld(rng: np.random.Generator) -> Scene:
