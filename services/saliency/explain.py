@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from services.runtime.errors import InvalidArgument
-from services.saliency.backbones import Network
+from services.saliency.network import Network
 
 CUDA_BATCH = 8  # images a forward pass, always; short batches are filled up
 _MAP_DIMENSIONS = 4  # (n, c, h, w)

@@ -60,6 +60,12 @@ def read_input_size(request: saliency_pb2.TrainClassifierRequest) -> int:
     return size
 
 
+def check_training(request: saliency_pb2.TrainClassifierRequest) -> None:
+    """Refuse, with InvalidArgument naming the field, what the worker would refuse later."""
+    read_recipe(request)
+    read_input_size(request)
+
+
 def read_question(request: saliency_pb2.ExplainImageRequest) -> Question:
     """Give what is asked of an image. Raises InvalidArgument for an unknown method."""
     method = _METHODS.get(request.method)

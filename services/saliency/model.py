@@ -12,7 +12,8 @@ import torch
 
 from services.runtime.errors import DataLoss, InvalidArgument
 from services.saliency import bundle, explain
-from services.saliency.backbones import Network, build_network
+from services.saliency.backbones import build_network
+from services.saliency.network import Network
 from services.saliency.pictures import normalise, prepare
 
 MAX_HEATMAP_SIDE = 4096  # cells

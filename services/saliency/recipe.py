@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from services.runtime.errors import InvalidArgument
-from services.saliency.backbones import DEFAULT_BACKBONE, SMALL, Network
+from services.saliency.backbones import DEFAULT_BACKBONE, SMALL
+from services.saliency.network import Network
 from services.saliency.pictures import Pixels
 
 DEFAULT_EPOCHS = 12

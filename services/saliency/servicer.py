@@ -68,8 +68,8 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
     ) -> operations_pb2.Operation:
         """Checks the request and starts the work."""
         name = messages.read_name(request.classifier)
-        messages.read_recipe(request)
-        messages.read_input_size(request)
+        # In a thread, since a backbone's name is looked up in timm, which takes seconds to import.
+        await asyncio.to_thread(messages.check_training, request)
         if not request.items.dataset:
             raise InvalidArgument("items.dataset", "must name a data set, is empty")
         await asyncio.to_thread(self._catalogue.announce, name)

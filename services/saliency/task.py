@@ -10,7 +10,7 @@ from torch import nn
 
 from services.runtime.errors import DataLoss
 from services.saliency import bundle
-from services.saliency.backbones import Network
+from services.saliency.network import Network
 from services.saliency.pictures import Pixels, normalise
 from services.saliency.recipe import Epoch, Recipe, TrainingSet, Watch
 from services.saliency.split import Split
