@@ -41,7 +41,7 @@ class Intake:
         if is_prepared_item(image, about):
             return take_as_sent(*await self._read_item(image.item))
         if image.WhichOneof("source") != "item":
-            # Decoded here, so that a bad image is refused in our words and codec gets pixels, not a file to decode again.
+            # Decoded here, so that a bad image is refused in our words, naming the field of our request.
             pixels = await self._reader.read(image, field)
             return take_prepared(
                 await self._codec.codec.prepare_image(about.dataset, pixels, encoding_id=about.encoding_id)
@@ -74,9 +74,7 @@ def take_as_sent(pixels: Pixels, aligned: bool = True) -> Taken:  # noqa: FBT001
 
 def take_prepared(prepared: mekiki.PreparedImage) -> Taken:
     """Pixels that codec prepared."""
-    affine = prepared.alignment.affine
-    matrix = np.array([[affine.xx, affine.xy, affine.tx], [affine.yx, affine.yy, affine.ty]], dtype=np.float64)
-    placement = Placement(matrix, (prepared.image_height, prepared.image_width))
+    placement = Placement(prepared.alignment.affine.matrix, (prepared.image_height, prepared.image_width))
     return Taken(prepared.pixels, placement, prepared.alignment.aligned)
 
 

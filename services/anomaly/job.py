@@ -24,7 +24,7 @@ from services.anomaly.threshold import choose_threshold, count_needed_normals, s
 from services.anomaly.training import PatchOptions, Plan, load_model, save_model, train_model
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.weights import Weights, find_weights
-from services.runtime.worker import Job, run_job
+from services.runtime.worker import Handler, Job, run_job
 
 READING = "reading images"
 SCORING = "scoring images"
@@ -210,7 +210,7 @@ def _now() -> str:
 
 
 if __name__ == "__main__":
-    handlers = {
+    handlers: dict[str, Handler] = {
         "TrainDetector": train_detector,
         "CalibrateDetector": calibrate_detector,
         "EvaluateDetector": evaluate_detector,

@@ -106,7 +106,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
     ) -> anomaly_pb2.ForgetItemsResponse:
         """Removes normals from the bank."""
         ids = messages.read_forgotten_ids(request)
-        _, _, bank = await self._shelf.take_bank(messages.read_name(request.detector))
+        bank = (await self._shelf.take_bank(messages.read_name(request.detector)))[2]
         change = await asyncio.to_thread(bank.forget, ids)
         return anomaly_pb2.ForgetItemsResponse(bank_version=change.version, forgotten_count=len(change.changed))
 

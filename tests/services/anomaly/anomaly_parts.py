@@ -1,0 +1,57 @@
+"""Parts with known defects, drawn; and detectors made of them."""
+
+import cv2
+import numpy as np
+import torch
+
+from services.anomaly.bank import Bank
+from services.anomaly.engines.training import Journal
+from services.anomaly.frames import Framing
+from services.anomaly.model import Detector
+from services.anomaly.training import PatchOptions, Plan, train_model
+from services.runtime.manifest import ManifestLog
+from services.runtime.store import Store
+
+CPU = torch.device("cpu")
+SILENT = Journal(lambda progress: None, lambda checkpoint: None)
+SIDE = 96
+QUICK = PatchOptions(input_side_px=96, coreset_fraction=0.5)
+
+
+def draw_part(seed, defect=False):
+    """A bright bar with a hole on dark ground, (96, 96) uint8; the defect is a dark cross at (60, 30)."""
+    random = np.random.default_rng(seed)
+    image = np.full((SIDE, SIDE), 40, np.uint8)
+    cv2.rectangle(image, (16, 20), (80, 44), int(180 + random.integers(-6, 7)), -1)
+    cv2.circle(image, (30, 32), 6, 90, -1)
+    if defect:
+        cv2.line(image, (54, 24), (66, 36), 20, 3)
+        cv2.line(image, (66, 24), (54, 36), 20, 3)
+    noise = random.normal(0, 2, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def draw_parts(count, first=0):
+    return [draw_part(first + number) for number in range(count)]
+
+
+PART_MASK = np.zeros((SIDE, SIDE), bool)
+PART_MASK[12:52, 8:88] = True
+
+
+def open_bank(layout, store=None):
+    store = store or Store.open("memory://")
+    return Bank(store, ManifestLog(store, "log"), layout)
+
+
+def train_parts(options=QUICK, *, prepared=False, count=12):
+    plan = Plan(options, "small", positions=prepared)
+    return train_model(plan, draw_parts(count), Framing(PART_MASK if prepared else None), None, CPU, SILENT)
+
+
+def enroll_parts(model, parts, threshold=None):
+    """A detector whose bank holds these, named 0, 1, ..."""
+    bank = open_bank(model.engine.layout)
+    empty = Detector(model, bank.snapshot, None, CPU)
+    bank.enroll([(str(number), empty.contribute_item(part)) for number, part in enumerate(parts)])
+    return Detector(model, bank.snapshot, threshold, CPU)

@@ -1,0 +1,72 @@
+import pytest
+import safetensors.torch
+import torch
+
+from services.anomaly.backbones import hub_repo, open_backbone
+from services.runtime.errors import DataLoss, FailedPrecondition, InvalidArgument
+
+IMAGE = torch.zeros(1, 3, 64, 96)
+
+
+@pytest.mark.parametrize("name", ["small", "mobilenetv2_100", "resnet18"])
+def test_maps_have_strides_8_16_and_32_and_the_channels_promised(name):
+    backbone = open_backbone(name, None)
+    with torch.inference_mode():
+        fine, coarse = backbone.levels(IMAGE)
+        last = backbone.features(IMAGE)
+    assert (fine.shape[2:], coarse.shape[2:]) == ((8, 12), (4, 6))
+    assert fine.shape[1] + coarse.shape[1] == backbone.level_channels
+    assert last.shape == (1, backbone.channels, 2, 3)
+
+
+def test_the_same_seed_gives_the_same_small_network():
+    def weigh(seed):
+        return next(iter(open_backbone("small", None, seed).module().state_dict().values()))
+
+    assert torch.equal(weigh(3), weigh(3))
+    assert not torch.equal(weigh(3), weigh(4))
+
+
+def test_opening_a_network_leaves_the_global_random_state_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    open_backbone("small", None, seed=9)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = tmp_path / "other.safetensors"
+    safetensors.torch.save_file({"conv_stem.weight": torch.zeros(8, 3, 3, 3)}, path)
+    with pytest.raises(FailedPrecondition, match="does not fit mobilenetv2_100") as refusal:
+        open_backbone("mobilenetv2_100", path)
+    assert refusal.value.reason == "WEIGHTS_MISMATCH"
+
+
+def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"pickle, perhaps")
+    with pytest.raises(DataLoss, match="weights.safetensors"):
+        open_backbone("mobilenetv2_100", path)
+
+
+def test_weights_with_a_classifier_fit(tmp_path):
+    path = tmp_path / "full.safetensors"
+    given = open_backbone("mobilenetv2_100", None, seed=5).module().state_dict()
+    safetensors.torch.save_file(given | {"classifier.weight": torch.zeros(1000, 1280)}, path)
+    read = open_backbone("mobilenetv2_100", path).module().state_dict()
+    assert torch.equal(read["conv_stem.weight"], given["conv_stem.weight"])
+
+
+def test_an_unknown_network_is_refused_and_a_known_one_names_its_repository():
+    with pytest.raises(InvalidArgument, match="no_such_net"):
+        hub_repo("no_such_net")
+    assert hub_repo("small") is None
+    assert hub_repo("mobilenetv2_100") == "timm/mobilenetv2_100.ra_in1k"
+
+
+def test_the_real_weights_fit(real_data):
+    path = real_data("weights") / "mobilenetv2_100.imagenet-features.safetensors"
+    with torch.inference_mode():
+        (fine, _) = open_backbone("mobilenetv2_100", path).levels(IMAGE)
+    assert fine.std() > 0.1

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from services.anomaly.evaluate import (
+    PixelCurve,
+    compute_auroc,
+    compute_average_precision,
+    count_rate,
+    evaluate_scores,
+    trace_roc,
+)
+from services.runtime.errors import InvalidArgument
+
+
+def draw_scores(seed, ties):
+    random = np.random.default_rng(seed)
+    bad = random.random(80) < 0.4
+    scores = random.normal(size=80) + bad
+    return (np.round(scores) if ties else scores), bad
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_auroc_and_average_precision_agree_with_an_independent_implementation(seed, ties):
+    scores, bad = draw_scores(seed, ties)
+    assert compute_auroc(scores, bad) == pytest.approx(roc_auc_score(bad, scores), abs=1e-12)
+    assert compute_average_precision(scores, bad) == pytest.approx(average_precision_score(bad, scores), abs=1e-12)
+
+
+def test_auroc_is_the_share_of_pairs_in_the_right_order_with_ties_half():
+    scores, bad = np.array([1.0, 2, 2, 3, 2]), np.array([False, False, True, True, True])
+    pairs = [(g, b) for g in scores[~bad] for b in scores[bad]]
+    assert compute_auroc(scores, bad) == sum((b > g) + (b == g) / 2 for g, b in pairs) / len(pairs)
+
+
+def test_the_area_under_the_traced_curve_is_the_auroc_ties_included():
+    scores, bad = draw_scores(1, ties=True)
+    curve = trace_roc(scores, bad)
+    x, y = [point.false_alarm_rate for point in curve], [point.detection_rate for point in curve]
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(y, x) == pytest.approx(compute_auroc(scores, bad), abs=1e-12)
+
+
+def test_rates_at_the_threshold_count_what_is_strictly_above_it():
+    scores = np.array([0.1, 0.5, 0.9, 0.5, 0.8, 0.2])
+    bad = np.array([False, False, False, True, True, True])
+    labels = ["good", "good", "good", "dent", "dent", "scratch"]
+    figures = evaluate_scores(scores, bad, labels, 0.5)
+    assert (figures.false_alarms.count, figures.false_alarms.total) == (1, 3)
+    assert (figures.misses.count, figures.misses.total) == (2, 3)
+    anomalous = {label.label: (label.anomalous.count, label.count) for label in figures.labels}
+    assert anomalous == {"good": (1, 3), "dent": (1, 2), "scratch": (0, 1)}
+    assert {label.label: label.auroc for label in figures.labels}["scratch"] == pytest.approx(1 / 3)
+
+
+def test_without_a_threshold_there_are_no_rates():
+    figures = evaluate_scores(np.array([0.0, 1]), np.array([False, True]), ["good", "bad"], None)
+    assert (figures.auroc, figures.false_alarms, figures.misses) == (1, None, None)
+    assert all(label.anomalous is None for label in figures.labels)
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"), [(0, 10, 0, 0.3085), (5, 10, 0.1871, 0.8129), (10, 10, 0.6915, 1)]
+)
+def test_intervals_are_those_of_clopper_and_pearson(count, total, low, high):
+    rate = count_rate(np.arange(total) < count)
+    assert (rate.low, rate.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_images_of_one_kind_only_are_refused():
+    with pytest.raises(InvalidArgument, match="good and bad"):
+        compute_auroc(np.zeros(3), np.zeros(3, bool))
+
+
+def test_pixel_auroc_over_many_images_is_that_of_all_their_pixels():
+    random = np.random.default_rng(2)
+    heat = random.integers(0, 50, (4, 20, 30)).astype(np.float32) / 8  # exact in half precision, with ties
+    truth = random.random(heat.shape) < heat / 12
+    curve = PixelCurve()
+    assert curve.compute_auroc() is None
+    for image, mask in zip(heat, truth, strict=True):
+        curve.add(image, mask)
+    assert curve.compute_auroc() == pytest.approx(roc_auc_score(truth.ravel(), heat.ravel()), abs=1e-12)
