@@ -1,7 +1,8 @@
 """From normal images to a `Model`: everything of a detector but its bank and its threshold."""
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,11 @@ from services.anomaly.engines.engine import Engine
 from services.anomaly.engines.losses import ADACOS, L2_SOFTMAX, MetricLoss, open_loss
 from services.anomaly.engines.metric import MetricEngine
 from services.anomaly.engines.patch import PatchEngine
-from services.anomaly.engines.training import Journal, Lesson, train_metric
-from services.anomaly.frames import Framing, fit_area, resize
+from services.anomaly.engines.training import BATCH, Journal, Lesson, train_metric
+from services.anomaly.frames import Framing, fit_area, fit_longer_side, resize
 from services.runtime.errors import DataLoss, InvalidArgument
 
-_SMALL_LESSON_SIDE_PX = 224
-_SMALL_EPOCHS = 20
+_SMALL_WINDOW_PX = 128
 _SMALL_LEARNING_RATE = 2e-3  # from nothing: there is no ImageNet to forget
 
 
@@ -34,6 +34,7 @@ class PatchOptions:
 
     input_side_px: int  # longer side of what the network sees
     coreset_fraction: float = 0.1
+    small_steps: int = 150  # batches that the small backbone is trained on
 
 
 @dataclass(frozen=True)
@@ -102,22 +103,26 @@ def train_model(
 
 def _plan_lesson(plan: Plan, images: Iterable[NDArray[np.generic]], framing: Framing) -> Lesson | None:
     if isinstance(plan.options, MetricOptions):
-        pixels, parts = collect_lesson(images, framing, plan.options.input_side_px)
+        area_px = plan.options.input_side_px
+        pixels, parts = collect_lesson(images, framing, lambda frame: fit_area(frame, area_px))
         return Lesson(pixels, parts, plan.options.class_count, plan.options.epochs, seed=plan.seed)
     if plan.backbone != SMALL_BACKBONE:
         return None
-    pixels, parts = collect_lesson(images, framing, _SMALL_LESSON_SIDE_PX)
-    return Lesson(pixels, parts, 3, _SMALL_EPOCHS, _SMALL_LEARNING_RATE, plan.seed)
+    # At the scale at which patches will be compared, in windows: what is learnt is texture, not the whole part.
+    side_px = plan.options.input_side_px
+    pixels, parts = collect_lesson(images, framing, lambda frame: fit_longer_side(frame, side_px))
+    epochs = math.ceil(plan.options.small_steps / math.ceil(len(pixels) / BATCH))
+    return Lesson(pixels, parts, 3, epochs, _SMALL_LEARNING_RATE, plan.seed, _SMALL_WINDOW_PX)
 
 
 def collect_lesson(
-    images: Iterable[NDArray[np.generic]], framing: Framing, side_px: int
+    images: Iterable[NDArray[np.generic]], framing: Framing, choose_shape: Callable[[tuple[int, int]], tuple[int, int]]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """All images at one size (n, h, w, 3) with the mask of the part in each (n, h, w): the given one, or as located."""
     small: list[NDArray[np.uint8]] = []
     for image in images:
         cut = framing.cut(image)
-        small.append(resize(cut, small[0].shape[:2] if small else fit_area(cut.shape[:2], side_px)))
+        small.append(resize(cut, small[0].shape[:2] if small else choose_shape(cut.shape[:2])))
     if not small:
         raise InvalidArgument("items", "must select at least 1 normal image, got 0")
     pixels = np.stack(small)

@@ -65,7 +65,7 @@ def make_batch(
 
 def draw_line(image: NDArray[np.uint8], part: NDArray[np.bool_], random: np.random.Generator) -> None:
     """Draw a thin line on the part, in place: any direction, any colour that differs from what is there."""
-    x, y = _choose_point(part, random)
+    x, y = choose_point(part, random)
     length = random.uniform(*_LINE_LENGTH) * _measure(part)
     angle = random.uniform(0, np.pi)
     step_x, step_y = np.cos(angle) * length / 2, np.sin(angle) * length / 2
@@ -77,7 +77,7 @@ def draw_line(image: NDArray[np.uint8], part: NDArray[np.bool_], random: np.rand
 
 def distort(image: NDArray[np.uint8], part: NDArray[np.bool_], random: np.random.Generator) -> None:
     """Rotate a round patch of the part by up to 30 degrees, shift it by up to 20 %, put it back, in place."""
-    x, y = _choose_point(part, random)
+    x, y = choose_point(part, random)
     side = max(8.0, random.uniform(*_PATCH_SIDE) * _measure(part))
     turn = cv2.getRotationMatrix2D((float(x), float(y)), random.uniform(-1, 1) * _LARGEST_ROTATION_DEG, 1.0)
     turn[:, 2] = turn[:, 2] + random.uniform(-_LARGEST_SHIFT, _LARGEST_SHIFT, 2) * side
@@ -88,7 +88,7 @@ def distort(image: NDArray[np.uint8], part: NDArray[np.bool_], random: np.random
     image[carried] = moved[carried]
 
 
-def _choose_point(part: NDArray[np.bool_], random: np.random.Generator) -> tuple[int, int]:
+def choose_point(part: NDArray[np.bool_], random: np.random.Generator) -> tuple[int, int]:
     """(x, y) of a random pixel of the part, of any pixel where there is no part."""
     candidates = np.flatnonzero(part) if part.any() else np.arange(part.size)
     y, x = divmod(int(random.choice(candidates)), part.shape[1])

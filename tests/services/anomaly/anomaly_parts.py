@@ -15,10 +15,10 @@ from services.runtime.store import Store
 CPU = torch.device("cpu")
 SILENT = Journal(lambda progress: None, lambda checkpoint: None)
 SIDE = 96
-QUICK = PatchOptions(input_side_px=96, coreset_fraction=0.5)
+QUICK = PatchOptions(input_side_px=96, coreset_fraction=0.5, small_steps=24)
 
 
-def draw_part(seed, defect=False):
+def draw_part(seed, *, defect=False):
     """A bright bar with a hole on dark ground, (96, 96) uint8; the defect is a dark cross at (60, 30)."""
     random = np.random.default_rng(seed)
     image = np.full((SIDE, SIDE), 40, np.uint8)
