@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from mekiki.codec.v1 import codec_pb2
-from services.codec import messages
+from services.codec import answers, messages
 from services.codec.dataset import Appended, Datasets, NewItem
 from services.codec.failures import tell_failure
 from services.runtime.errors import InvalidArgument
@@ -134,6 +134,6 @@ async def _append(datasets: Datasets, dataset: str, frames: Sequence[_Frame]) ->
 
 def _answer(frame: _Frame, outcome: Appended | Exception) -> Response:
     if isinstance(outcome, Appended):
-        appended = codec_pb2.AppendedItem(item=messages.write_item(outcome.item), duplicate=outcome.duplicate)
+        appended = codec_pb2.AppendedItem(item=answers.write_item(outcome.item), duplicate=outcome.duplicate)
         return Response(id=frame.tag, response=appended)
     return Response(id=frame.tag, error=tell_failure(outcome))

@@ -7,15 +7,14 @@
 
 import hashlib
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.codec.ahead import map_ahead
 from services.codec.align import Alignment
 from services.codec.background import Image, Remover
 from services.codec.catalog import Snapshot
@@ -54,9 +53,6 @@ from services.runtime.errors import DataLoss, FailedPrecondition, InvalidArgumen
 FILE_FRAMES = 256
 """Frames of one video file, about: what is encoded again at most after a worker was lost."""
 CHECKPOINT_EVERY_S = 10.0
-
-One = TypeVar("One")
-Other = TypeVar("Other")
 
 
 class Progress(Protocol):
@@ -178,7 +174,7 @@ class Encoder:
             except DataLoss as error:
                 return error
 
-        for item, placed in zip(todo, _map_ahead(place, todo, self._threads), strict=True):
+        for item, placed in zip(todo, map_ahead(place, todo, self._threads), strict=True):
             if isinstance(placed, DataLoss):
                 notes.unreadable[item.item_id] = placed.message
             else:
@@ -201,7 +197,7 @@ class Encoder:
 
         while done < len(order):
             run = order[done : done + frames]
-            images = self._count(_map_ahead(draw, run, self._threads), done, len(order))
+            images = self._count(map_ahead(draw, run, self._threads), done, len(order))
             video = encode_lossy(images, work.options.crf, work.options.gop)
             segment = segments.write_video(video, [{"item_id": name} for name in run])
             notes.files.append((segment.segment_id, run))
@@ -281,22 +277,6 @@ def _describe(work: _Work, recipe: Recipe, notes: Notes, items: list[EncodedItem
         masked=recipe.mask is not None,
         create_time_s=time.time(),
     )
-
-
-def _map_ahead(work: Callable[[One], Other], values: Sequence[One], threads: int) -> Iterator[Other]:
-    """Yields `work(value)` in order, computed in threads, only a few ahead of what was taken."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="encode") as pool:
-        waiting: deque[Future[Other]] = deque()
-        try:
-            for value in values:
-                waiting.append(pool.submit(work, value))
-                if len(waiting) > 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _list_encoded(notes: Notes, snapshot: Snapshot, recipe: Recipe) -> list[EncodedItem]:

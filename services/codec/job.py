@@ -3,7 +3,7 @@
 from contextlib import closing
 
 from mekiki.codec.v1 import codec_pb2
-from services.codec import messages
+from services.codec import answers, messages
 from services.codec.config import CodecSettings
 from services.codec.servicer import count_threads, open_codec
 from services.runtime.worker import Job, run_job
@@ -37,7 +37,7 @@ def encode_dataset(request: codec_pb2.EncodeDatasetRequest, job: Job) -> codec_p
         record = codec.encode(request.dataset, options, JobProgress(job), job.operation_name, threads)
         mask = codec.encodings.read_mask(codec.datasets.open(request.dataset), record)
     return codec_pb2.EncodeDatasetResponse(
-        encoding=messages.write_encoding(record, mask), background_description=record.background_description
+        encoding=answers.write_encoding(record, mask), background_description=record.background_description
     )
 
 

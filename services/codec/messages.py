@@ -1,25 +1,19 @@
-"""Between the codec's messages and its values."""
+"""From the codec's messages to its values; what is wrong is refused by field, limit and value."""
 
 import re
 import secrets
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from mekiki.codec.v1 import codec_pb2
 from mekiki.types.v1 import types_pb2
-from services.codec.align import Alignment
-from services.codec.catalog import Snapshot
 from services.codec.dataset import Change
-from services.codec.encoding import Options, Record
-from services.codec.geometry import Affine, Mask
+from services.codec.encoding import Options
 from services.codec.items import Annotation, Item
 from services.codec.prepare import AlignmentMethod
 from services.codec.reading import Selection
 from services.runtime.errors import InvalidArgument
-from services.runtime.images import encode_mask
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 TEXT_LIMIT = 255
@@ -27,12 +21,9 @@ LIST_LIMIT = 10_000
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 DEFAULT_CRF, DEFAULT_GOP = 28, 16
 
-_BACKGROUNDS = {0: "auto", 1: "auto", 2: "none", 3: "contrast", 4: "rembg"}
-_ALIGNMENTS: dict[int, AlignmentMethod] = {0: "pose", 1: "pose", 2: "akaze", 3: "none"}
-_STATES = {0: "proposed", 1: "proposed", 2: "accepted", 3: "rejected"}
-_BACKGROUND_NUMBERS = {name: number for number, name in _BACKGROUNDS.items()}
-_ALIGNMENT_NUMBERS = {name: number for number, name in _ALIGNMENTS.items()}
-_STATE_NUMBERS = {name: number for number, name in _STATES.items()}
+BACKGROUNDS = {0: "auto", 1: "auto", 2: "none", 3: "contrast", 4: "rembg"}
+ALIGNMENTS: dict[int, AlignmentMethod] = {0: "pose", 1: "pose", 2: "akaze", 3: "none"}
+STATES = {0: "proposed", 1: "proposed", 2: "accepted", 3: "rejected"}
 _UPDATABLE = ("labels", "group", "split", "annotations")
 
 
@@ -147,12 +138,12 @@ def read_options(options: codec_pb2.EncodingOptions) -> Options:
         InvalidArgument: names the field, the limits and the value.
     """
     for field, value, known in (
-        ("background", options.background, _BACKGROUNDS),
-        ("alignment", options.alignment, _ALIGNMENTS),
+        ("background", options.background, BACKGROUNDS),
+        ("alignment", options.alignment, ALIGNMENTS),
     ):
         if value not in known:
             raise InvalidArgument(f"options.{field}", f"must be a known value, is {value}")
-    background, alignment = _BACKGROUNDS[options.background], _ALIGNMENTS[options.alignment]
+    background, alignment = BACKGROUNDS[options.background], ALIGNMENTS[options.alignment]
     if alignment == "pose" and background == "none":
         raise InvalidArgument("options.alignment", "must be AKAZE or NONE where background is NONE, is POSE")
     return Options(
@@ -164,68 +155,6 @@ def read_options(options: codec_pb2.EncodingOptions) -> Options:
         reference_item_id=options.reference_item_id,
         reference_splits=tuple(options.reference_splits),
         mask_margin=_read_limited(options, "mask_margin", -1, 0, 1000),
-    )
-
-
-def write_dataset(snapshot: Snapshot, encodings: Iterable[codec_pb2.Encoding]) -> codec_pb2.Dataset:
-    """Returns the message of a data set."""
-    body = snapshot.body
-    return codec_pb2.Dataset(
-        name=snapshot.name,
-        version=snapshot.number,
-        item_count=body["item_count"],
-        original_bytes=body["original_bytes"],
-        stored_bytes=body["stored_bytes"],
-        label_counts=body["label_counts"],
-        split_counts=body["split_counts"],
-        encodings=encodings,
-        create_time=_write_time(body["create_time_s"]),
-    )
-
-
-def write_item(item: Item) -> codec_pb2.Item:
-    """Returns the message of an item."""
-    return codec_pb2.Item(
-        item_id=item.item_id,
-        labels=item.labels,
-        group=item.group,
-        split=item.split,
-        sha256=item.sha256,
-        width=item.width,
-        height=item.height,
-        channels=item.channels,
-        bit_depth=item.bit_depth,
-        annotations=[_write_annotation(annotation) for annotation in item.annotations],
-        etag=item.etag,
-        create_time=_write_time(item.create_time_s),
-    )
-
-
-def write_alignment(alignment: Alignment) -> codec_pb2.Alignment:
-    """Returns the message of an alignment."""
-    return codec_pb2.Alignment(
-        affine=_write_affine(alignment.affine),
-        aligned=alignment.aligned,
-        score=alignment.score,
-        reason=alignment.reason,
-    )
-
-
-def write_encoding(record: Record, mask: Mask | None) -> codec_pb2.Encoding:
-    """Returns the message of an encoding."""
-    return codec_pb2.Encoding(
-        encoding_id=record.encoding_id,
-        options=_write_options(record.options),
-        dataset_version=record.dataset_version,
-        item_count=record.item_count,
-        unaligned_items=[
-            codec_pb2.UnalignedItem(item_id=item.item_id, reason=item.reason) for item in record.unaligned
-        ],
-        stored_bytes=record.stored_bytes,
-        width=record.width,
-        height=record.height,
-        mask=None if mask is None else encode_mask(mask),
-        create_time=_write_time(record.create_time_s),
     )
 
 
@@ -254,7 +183,7 @@ def _read_annotation(annotation: types_pb2.Annotation, width: int, height: int, 
         raise InvalidArgument(f"{field}.box", f"must be a box within {width} x {height} pixels, is {value}")
     if not 0 <= annotation.score <= 1:
         raise InvalidArgument(f"{field}.score", f"must be 0 to 1, is {annotation.score}")
-    if annotation.state not in _STATES:
+    if annotation.state not in STATES:
         raise InvalidArgument(f"{field}.state", f"must be a known value, is {annotation.state}")
     return Annotation(
         annotation_id=_read_text(annotation.annotation_id, f"{field}.annotation_id") or secrets.token_hex(8),
@@ -265,43 +194,6 @@ def _read_annotation(annotation: types_pb2.Annotation, width: int, height: int, 
         label=_read_text(annotation.label, f"{field}.label"),
         score=annotation.score,
         source=_read_text(annotation.source, f"{field}.source"),
-        state=_STATES[annotation.state],
+        state=STATES[annotation.state],
         needs_review=annotation.needs_review,
     )
-
-
-def _write_annotation(annotation: Annotation) -> types_pb2.Annotation:
-    box = types_pb2.Box(x_min=annotation.x_min, y_min=annotation.y_min, x_max=annotation.x_max, y_max=annotation.y_max)
-    return types_pb2.Annotation(
-        annotation_id=annotation.annotation_id,
-        box=box,
-        label=annotation.label,
-        score=annotation.score,
-        source=annotation.source,
-        state=types_pb2.AnnotationState.Name(_STATE_NUMBERS[annotation.state]),  # type: ignore[arg-type]
-        needs_review=annotation.needs_review,
-    )
-
-
-def _write_options(options: Options) -> codec_pb2.EncodingOptions:
-    return codec_pb2.EncodingOptions(
-        background=codec_pb2.BackgroundRemoval.Name(_BACKGROUND_NUMBERS[options.background]),  # type: ignore[arg-type]
-        alignment=codec_pb2.AlignmentMethod.Name(_ALIGNMENT_NUMBERS[options.alignment]),  # type: ignore[arg-type]
-        blank_background=options.blank_background,
-        crf=options.crf,
-        gop=options.gop,
-        reference_item_id=options.reference_item_id,
-        reference_splits=options.reference_splits,
-        mask_margin=options.mask_margin,
-    )
-
-
-def _write_affine(affine: Affine) -> types_pb2.Affine:
-    (xx, xy, tx), (yx, yy, ty) = affine.tolist()
-    return types_pb2.Affine(xx=xx, xy=xy, tx=tx, yx=yx, yy=yy, ty=ty)
-
-
-def _write_time(seconds: float) -> Timestamp:
-    time = Timestamp()
-    time.FromNanoseconds(int(seconds * 1e9))
-    return time

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 
 from mekiki.codec.v1 import codec_pb2
-from services.codec import messages
+from services.codec import answers
 from services.codec.failures import tell_failure
 from services.codec.items import Item
 from services.codec.model import ItemsToRead
@@ -43,7 +43,7 @@ def _name(item: Item | str) -> str:
 def _answer(found: ItemsToRead, item: Item | str, metadata_only: bool, message_bytes: int) -> Response:  # noqa: FBT001
     if isinstance(item, str):
         return _fail(codec_pb2.Item(item_id=item), NotFound("item", item))
-    told = messages.write_item(item)
+    told = answers.write_item(item)
     if metadata_only:
         return Response(item=told)
     try:
@@ -58,7 +58,7 @@ def _read(found: ItemsToRead, item: Item, told: codec_pb2.Item, message_bytes: i
     if size > message_bytes:
         message = f"item {item.item_id!r} takes {size} bytes, more than a message may have ({message_bytes})"
         raise FailedPrecondition("ITEM_TOO_LARGE", f"{message}; raise MEKIKI_MAX_MESSAGE_BYTES on both sides")
-    alignment = None if read.alignment is None else messages.write_alignment(read.alignment)
+    alignment = None if read.alignment is None else answers.write_alignment(read.alignment)
     return Response(item=told, image=encode_tensor(read.pixels), alignment=alignment)
 
 

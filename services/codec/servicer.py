@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
 from mekiki.types.v1 import types_pb2
-from services.codec import messages
+from services.codec import answers, messages
 from services.codec.append_stream import Gathering, append_frames
 from services.codec.catalog import Snapshot
 from services.codec.config import CodecSettings
@@ -78,7 +78,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     ) -> codec_pb2.CreateDatasetResponse:
         """Creates an empty data set."""
         snapshot = await asyncio.to_thread(self._datasets.create, messages.read_name(request.dataset))
-        return codec_pb2.CreateDatasetResponse(dataset=messages.write_dataset(snapshot, []))
+        return codec_pb2.CreateDatasetResponse(dataset=answers.write_dataset(snapshot, []))
 
     async def GetDataset(  # noqa: N802
         self, request: codec_pb2.GetDatasetRequest, _: Context
@@ -141,7 +141,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     ) -> codec_pb2.GetItemResponse:
         """Describes an item."""
         item = await asyncio.to_thread(self._find_item, messages.read_name(request.dataset), request.item_id)
-        return codec_pb2.GetItemResponse(item=messages.write_item(item))
+        return codec_pb2.GetItemResponse(item=answers.write_item(item))
 
     async def UpdateItem(  # noqa: N802
         self, request: codec_pb2.UpdateItemRequest, _: Context
@@ -150,7 +150,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         name = messages.read_name(request.dataset)
         item = await asyncio.to_thread(self._find_item, name, request.item.item_id)
         updated = await self._updating.submit((name, messages.read_change(request, item)))
-        return codec_pb2.UpdateItemResponse(item=messages.write_item(updated))
+        return codec_pb2.UpdateItemResponse(item=answers.write_item(updated))
 
     async def EncodeDataset(  # noqa: N802
         self, request: codec_pb2.EncodeDatasetRequest, _: Context
@@ -190,7 +190,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         prepared = await self._preparing.submit(_Asked(preparer, pixels))
         return codec_pb2.PrepareImageResponse(
             image=encode_tensor(prepared.image),
-            alignment=messages.write_alignment(prepared.alignment),
+            alignment=answers.write_alignment(prepared.alignment),
             encoding_id=record.encoding_id,
             image_width=pixels.shape[1],
             image_height=pixels.shape[0],
@@ -213,12 +213,12 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     def _describe(self, name: str) -> codec_pb2.Dataset:
         snapshot = self._datasets.open(name)
-        return messages.write_dataset(snapshot, self._describe_encodings(snapshot))
+        return answers.write_dataset(snapshot, self._describe_encodings(snapshot))
 
     def _describe_encodings(self, snapshot: Snapshot) -> list[codec_pb2.Encoding]:
         encodings = self._codec.encodings
         records = encodings.list_records(snapshot)
-        return [messages.write_encoding(record, encodings.read_mask(snapshot, record)) for record in records]
+        return [answers.write_encoding(record, encodings.read_mask(snapshot, record)) for record in records]
 
     def _find_item(self, name: str, item_id: str) -> Item:
         item = self._datasets.open(name).items.get(item_id)
