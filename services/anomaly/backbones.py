@@ -1,15 +1,17 @@
-"""The networks that see: one of timm with its ImageNet weights, or a small one of our own for when there are none."""
+"""The networks that see: one of timm with its ImageNet weights, or a small one of our own for when there are none.
+
+What needs timm imports it when it is first called: a process that only serves small networks, or none yet, never does.
+"""
 
 from pathlib import Path
 from typing import Protocol
 
 import safetensors
 import safetensors.torch
-import timm
 import torch
 from torch import Tensor, nn
 
-from services.runtime.errors import DataLoss, FailedPrecondition, InvalidArgument
+from services.runtime.errors import DataLoss, FailedPrecondition
 
 DEFAULT_BACKBONE = "mobilenetv2_100"
 SMALL_BACKBONE = "small"
@@ -49,10 +51,9 @@ def hub_repo(backbone: str) -> str | None:
     """
     if backbone == SMALL_BACKBONE:
         return None
-    if not timm.is_model(backbone):
-        raise InvalidArgument("backbone", f"must be {SMALL_BACKBONE!r} or a timm network, got {backbone!r}")
-    pretrained = timm.get_pretrained_cfg(backbone)
-    return str(pretrained.hf_hub_id) if pretrained is not None and pretrained.hf_hub_id else None
+    from services.anomaly.pretrained import find_hub_repo  # noqa: PLC0415 - see above
+
+    return find_hub_repo(backbone)
 
 
 def open_backbone(name: str, weights: Path | None, seed: int = 0) -> Backbone:
@@ -70,43 +71,19 @@ def open_backbone(name: str, weights: Path | None, seed: int = 0) -> Backbone:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone: Backbone = SmallBackbone() if name == SMALL_BACKBONE else TimmBackbone(name)
+        backbone = _build(name)
     if weights is not None:
         _load_weights(backbone, weights)
     backbone.module().eval()
     return backbone
 
 
-class TimmBackbone:
-    """Any convolutional network of timm that can return intermediate maps."""
+def _build(name: str) -> Backbone:
+    if name == SMALL_BACKBONE:
+        return SmallBackbone()
+    from services.anomaly.pretrained import TimmBackbone  # noqa: PLC0415 - see above
 
-    def __init__(self, name: str) -> None:
-        hub_repo(name)
-        self.name = name
-        self._network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
-        info = getattr(self._network, "feature_info", None) or []
-        by_stride = {level["reduction"]: (index, level["num_chs"]) for index, level in enumerate(info)}
-        if not {8, 16} <= by_stride.keys():
-            raise InvalidArgument("backbone", f"must have feature maps of stride 8 and 16, {name!r} has not")
-        self._indices = [by_stride[8][0], by_stride[16][0]]
-        self.level_channels = by_stride[8][1] + by_stride[16][1]
-        self.channels = int(getattr(self._network, "head_hidden_size", None) or self._network.num_features)  # type: ignore[arg-type]
-
-    def levels(self, images: Tensor) -> list[Tensor]:
-        """See `Backbone`; the network is left as soon as stride 16 is reached."""
-        levels: list[Tensor] = self._network.forward_intermediates(  # type: ignore[operator]
-            images, indices=self._indices, stop_early=True, intermediates_only=True
-        )
-        return levels
-
-    def features(self, images: Tensor) -> Tensor:
-        """See `Backbone`."""
-        features: Tensor = self._network.forward_features(images)  # type: ignore[operator]
-        return features
-
-    def module(self) -> nn.Module:
-        """See `Backbone`."""
-        return self._network
+    return TimmBackbone(name)
 
 
 class SmallBackbone:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from services.runtime.errors import InvalidArgument
 
@@ -86,7 +86,9 @@ def compute_auroc(scores: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> flo
     """The probability that a bad image scores above a good one, ties counted half (Mann and Whitney 1947), exactly."""
     _check_both_kinds(is_bad)
     bad, good = int(is_bad.sum()), int((~is_bad).sum())
-    ranks = stats.rankdata(scores)  # ties share their mean rank: multiples of one half, exact in double precision
+    _, place, sizes = np.unique(scores, return_inverse=True, return_counts=True)
+    # Ties share their mean rank: multiples of one half, exact in double precision.
+    ranks = (np.cumsum(sizes) - (sizes - 1) / 2)[place]
     return float((ranks[is_bad].sum() - bad * (bad + 1) / 2) / (bad * good))
 
 
@@ -110,8 +112,8 @@ def trace_roc(scores: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> tuple[R
 def count_rate(hits: NDArray[np.bool_], confidence: float = 0.95) -> Rate:
     """How often `hits` (n,) is true, with the exact interval of `confidence`."""
     count, total, tail = int(hits.sum()), len(hits), (1 - confidence) / 2
-    low = float(stats.beta.ppf(tail, count, total - count + 1)) if count > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, count + 1, total - count)) if count < total else 1.0
+    low = float(special.betaincinv(count, total - count + 1, tail)) if count > 0 else 0.0
+    high = float(special.betaincinv(count + 1, total - count, 1 - tail)) if count < total else 1.0
     return Rate(count, total, count / total if total else 0.0, low, high)
 
 

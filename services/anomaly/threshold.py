@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 
@@ -51,8 +51,9 @@ def choose_rank(normals: int, false_alarm_rate: float, confidence: float) -> int
             f"at most {false_alarm_rate:g} false alarms with confidence {confidence:g} needs {needed} normal images,"
             f" got {normals}",
         )
-    # ppf gives the smallest x with P(Binomial <= x) >= confidence, and k - 1 is that x.
-    return min(int(stats.binom.ppf(confidence, normals, 1 - false_alarm_rate)) + 1, normals)
+    # special.bdtr(x, n, p) is P(Binomial(n, p) <= x), which grows with x = k - 1.
+    keeps = special.bdtr(np.arange(normals), normals, 1 - false_alarm_rate) >= confidence
+    return int(keeps.argmax()) + 1
 
 
 def choose_threshold(scores: NDArray[np.float64], false_alarm_rate: float, confidence: float) -> Threshold:

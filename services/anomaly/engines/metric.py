@@ -5,7 +5,6 @@ from collections.abc import Set as AbstractSet
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.neighbors import LocalOutlierFactor
 from torch import Tensor
 from torch.nn import functional
 
@@ -61,6 +60,8 @@ class MetricEngine:
 
 def compute_outlier_factor(vectors: NDArray[np.float16], normals: NDArray[np.float16]) -> float:
     """Local outlier factor of the vector (1, d) among `normals` (n, d); about 1 for an inlier (Breunig et al. 2000)."""
+    from sklearn.neighbors import LocalOutlierFactor  # noqa: PLC0415 - slow to import, and most detectors never need it
+
     if len(normals) == 1:
         return 1.0 + float(np.linalg.norm(vectors.astype(np.float64) - normals))
     factor = LocalOutlierFactor(n_neighbors=min(_NEIGHBOURS, len(normals) - 1), novelty=True)

@@ -5,8 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from anomaly_parts import CPU, SILENT, draw_part, draw_parts, enroll_parts, train_parts
-from torch.nn import functional
+from anomaly_parts import SILENT, draw_part, draw_parts, enroll_parts, train_parts
 
 from services.anomaly.backbones import open_backbone
 from services.anomaly.engines.coreset import choose_spread
@@ -238,6 +237,4 @@ def test_the_coreset_leaves_nothing_far_from_a_chosen_vector():
 def test_unit_features_have_length_one():
     model = train_parts(MetricOptions("adacos", 3, epochs=1, input_side_px=64))
     embedding = enroll_parts(model, draw_parts(2)).contribute_item(draw_part(0))
-    assert float(functional.normalize(torch.ones(1, 3)).norm()) == pytest.approx(1)
     assert np.linalg.norm(embedding.vectors.astype(np.float64)) == pytest.approx(1, abs=2e-3)
-    assert CPU.type == "cpu"

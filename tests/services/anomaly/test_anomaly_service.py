@@ -1,0 +1,351 @@
+"""A real server on a free port, with a codec that holds drawn parts in memory."""
+
+import asyncio
+import dataclasses
+
+import numpy as np
+import pytest
+from anomaly_codec import DATASET, ENCODING, SENT_SHAPE, FakeItem, open_codec, prepare, send
+from anomaly_parts import CPU, QUICK, draw_part, draw_parts
+
+import mekiki
+from mekiki.anomaly.v1 import anomaly_pb2
+from mekiki.types.v1 import types_pb2
+from services.anomaly.__main__ import OPENING
+from services.anomaly.catalogue import About, Catalogue
+from services.anomaly.config import AnomalySettings
+from services.anomaly.job import calibrate_detector, evaluate_detector, train_detector
+from services.anomaly.model import Detector
+from services.anomaly.shelf import to_threshold
+from services.anomaly.training import MetricOptions, load_model, save_model
+from services.runtime.errors import FailedPrecondition, InvalidArgument
+from services.runtime.store import Store
+from tests.conftest import ROOT
+
+NORMALS = [FakeItem(f"good-{number:02d}", send(part)) for number, part in enumerate(draw_parts(24))]
+TEST = [FakeItem(f"test-good-{n}", send(draw_part(500 + n)), "good", "test") for n in range(6)]
+TEST += [FakeItem(f"test-cross-{n}", send(draw_part(600 + n, defect=True)), "cross", "test") for n in range(6)]
+PARTS = {"dataset": DATASET}
+PREPARED = mekiki.ItemForm.PREPARED
+GOOD, BAD = TEST[0].pixels, TEST[6].pixels
+
+
+def tell_about(options, encoding_id=""):
+    engine = "metric" if isinstance(options, MetricOptions) else "patch"
+    created = "2026-11-21T07:00:00+00:00"
+    return About(engine, dataclasses.asdict(options), "small", "none", "drawn", DATASET, encoding_id, created)
+
+
+@pytest.fixture
+async def address(serve, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'clients' / 'python'}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return await serve([open_codec([*NORMALS, *TEST]), OPENING], follow_ms=50)
+
+
+@pytest.fixture
+async def client(address):
+    async with mekiki.AsyncClient(address) as client:
+        yield client
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    return Catalogue.open(Store.open(f"file://{tmp_path / 'store'}").prefixed("anomaly"))
+
+
+def enroll_as_prepared(items):
+    return [mekiki.EnrolledItem(item.item_id, mekiki.ItemRef(DATASET, item.item_id, PREPARED)) for item in items]
+
+
+@pytest.fixture
+async def prepared(catalogue, prepared_model, client):
+    """A server whose detector "parts" judges prepared images and has 16 normals."""
+    catalogue.add("parts", tell_about(QUICK, ENCODING), save_model(prepared_model), "op-1")
+    await client.anomaly.enroll_items("parts", enroll_as_prepared(NORMALS[:16]))
+    return client.anomaly
+
+
+@pytest.fixture
+async def raw(catalogue, raw_model, client):
+    """A server whose detector "raw" judges images as sent and has 8 normals."""
+    catalogue.add("raw", tell_about(QUICK), save_model(raw_model), "op-2")
+    items = [mekiki.EnrolledItem(item.item_id, item.pixels) for item in NORMALS[:8]]
+    await client.anomaly.enroll_items("raw", items)
+    return client.anomaly
+
+
+def open_offline(catalogue, name):
+    entry = catalogue.read().find(name)
+    model = load_model(catalogue.load_model(entry), CPU)
+    return Detector(model, catalogue.open_bank(entry, model.engine.layout).snapshot, to_threshold(entry), CPU)
+
+
+async def test_a_detector_is_trained_enrolled_calibrated_evaluated_and_judges_over_the_wire(client):
+    items = mekiki.ItemFilter(DATASET, splits=["train"], form=PREPARED)
+    training = await client.anomaly.train_detector(
+        "parts",
+        items,
+        engine=mekiki.MetricEngine(mekiki.MetricLoss.ARCFACE, 2, epochs=2, input_size=64),
+        backbone="small",
+    )
+    made = await training.result(timeout_s=200)
+    assert (made.name, made.version, made.encoding_id, made.enrolled_count) == ("parts", 1, ENCODING, 0)
+    assert (made.engine.loss, made.engine.class_count, made.weights.source) == ("arcface", 2, "none")
+    assert (await client.anomaly.enroll_items("parts", enroll_as_prepared(NORMALS))).enrolled_count == 24
+    assert (await client.anomaly.score_image("parts", BAD)).verdict is None
+    calibration = await client.anomaly.calibrate_detector("parts", items, false_alarm_rate=0.2, confidence=0.9)
+    threshold = (await calibration.result(timeout_s=120)).threshold
+    assert (threshold.normal_count, threshold.false_alarm_rate, threshold.confidence) == (24, 0.2, 0.9)
+    verdict = await client.anomaly.score_image("parts", BAD)
+    assert verdict.threshold == threshold.value
+    assert verdict.verdict == ("anomalous" if verdict.score > threshold.value else "normal")
+    evaluation = await client.anomaly.evaluate_detector("parts", mekiki.ItemFilter(DATASET, splits=["test"]))
+    figures = await evaluation.result(timeout_s=120)
+    assert len(figures.scores) == 12
+    assert {score.item_id: score.score for score in figures.scores}["test-cross-0"] == verdict.score
+
+
+async def test_a_served_score_is_the_offline_score_to_the_bit(prepared, catalogue):
+    offline = open_offline(catalogue, "parts")
+    served = [answer.value async for answer in prepared.score_images("parts", [item.pixels for item in TEST])]
+    for item, answer in zip(TEST, served, strict=True):
+        expected = offline.score_image(prepare(item.pixels), heatmap_side=0)
+        assert (answer.score, answer.nearest_item_id) == (expected.score, expected.nearest_item)
+        assert answer.model == mekiki.ModelRef("parts", 1, offline.normals.version)
+
+
+async def test_many_callers_at_once_each_get_their_own_answer(raw, catalogue):
+    offline = open_offline(catalogue, "raw")
+    sides = [(0, 40, 60)[number % 3] for number in range(len(TEST))]
+    asked = [raw.score_image("raw", item.pixels, heatmap_side=side) for item, side in zip(TEST, sides, strict=True)]
+    for item, side, answer in zip(TEST, sides, await asyncio.gather(*asked), strict=True):
+        expected = offline.score_image(item.pixels, heatmap_side=side)
+        assert answer.score == expected.score
+        if side:
+            assert (answer.heatmap.values == expected.heatmap).all()
+
+
+async def test_the_heat_lies_on_the_defect_in_the_pixels_of_the_image_as_sent(prepared):
+    answer = await prepared.score_image("parts", BAD, heatmap_side=240)
+    assert (answer.image_height, answer.image_width) == SENT_SHAPE
+    assert answer.heatmap.values.shape == SENT_SHAPE
+    y, x = np.unravel_index(answer.heatmap.values.argmax(), SENT_SHAPE)
+    assert (abs(x - 140) <= 24, abs(y - 68) <= 24) == (True, True)  # frame (60, 30)
+
+
+async def test_no_heat_map_is_sent_where_none_was_asked_for(prepared):
+    assert (await prepared.score_image("parts", BAD, heatmap_side=0)).heatmap is None
+    assert max((await prepared.score_image("parts", BAD)).heatmap.values.shape) == 256
+
+
+async def test_an_image_that_does_not_align_says_so(prepared):
+    assert (await prepared.score_image("parts", BAD)).aligned
+    assert not (await prepared.score_image("parts", np.zeros(SENT_SHAPE, np.uint8))).aligned
+
+
+async def test_stored_items_are_judged_without_being_sent(prepared):
+    sent = await prepared.score_image("parts", TEST[0].pixels)
+    stored = await prepared.score_image("parts", mekiki.ItemRef(DATASET, "test-good-0"))
+    ready = await prepared.score_image("parts", mekiki.ItemRef(DATASET, "test-good-0", PREPARED))
+    assert sent.score == stored.score == ready.score
+    with pytest.raises(mekiki.errors.NotFound):
+        await prepared.score_image("parts", mekiki.ItemRef(DATASET, "nobody", PREPARED))
+
+
+async def test_enrolling_and_forgetting_work_online_and_are_idempotent(raw):
+    before = await raw.score_image("raw", BAD)
+    first = await raw.enroll_items("raw", [mekiki.EnrolledItem("like it", BAD)])
+    assert (first.enrolled_count, first.duplicate_count) == (1, 0)
+    after = await raw.score_image("raw", BAD, heatmap_side=0)
+    assert after.score < before.score
+    assert (after.nearest_item_id, after.model.bank_version) == ("like it", first.bank_version)
+    again = await raw.enroll_items("raw", [mekiki.EnrolledItem("like it", GOOD)])
+    assert (again.enrolled_count, again.duplicate_count, again.bank_version) == (0, 1, first.bank_version)
+    gone = await raw.forget_items("raw", ["like it", "nobody"])
+    assert gone.forgotten_count == 1
+    back = await raw.score_image("raw", BAD)
+    assert (back.score, back.nearest_item_id) == (before.score, before.nearest_item_id)
+    detector = await raw.get_detector("raw")
+    assert (detector.enrolled_count, detector.bank_version) == (8, gone.bank_version)
+
+
+async def test_what_another_replica_enrolls_is_followed(raw, catalogue):
+    entry = catalogue.read().find("raw")
+    offline = open_offline(catalogue, "raw")
+    elsewhere = catalogue.open_bank(entry, offline.model.engine.layout)
+    elsewhere.enroll([("from elsewhere", offline.contribute_item(BAD))])
+    async with asyncio.timeout(10):
+        while (await raw.score_image("raw", BAD)).nearest_item_id != "from elsewhere":
+            pass
+
+
+async def test_a_bad_frame_answers_its_own_error_and_the_stream_goes_on(prepared):
+    images = [GOOD, b"no image at all", np.zeros((5, 5), np.uint8), BAD]
+    answers = [answer async for answer in prepared.score_images("parts", images)]
+    assert [answer.error is None for answer in answers] == [True, False, False, True]
+    assert answers[1].error.field == "image.encoded"
+    assert "knows only" in answers[2].error.message  # the codec's own words
+
+
+async def test_detectors_are_described_listed_and_deleted(raw, catalogue, raw_model):
+    for name in ("a", "z"):
+        catalogue.add(name, tell_about(QUICK), save_model(raw_model), f"op-{name}")
+    assert [detector.name for detector in await raw.list_detectors()] == ["a", "raw", "z"]
+    described = await raw.get_detector("raw")
+    assert (described.engine.input_side, described.engine.coreset_fraction) == (96, 0.5)
+    assert described.vector_count == 8 * 72  # half of 12 x 12 cells
+    assert described.threshold is None
+    await raw.delete_detector("raw")
+    for call in (raw.get_detector("raw"), raw.score_image("raw", GOOD), raw.delete_detector("raw")):
+        with pytest.raises(mekiki.errors.NotFound):
+            await call
+    assert catalogue.store.list("versions/raw") == []
+
+
+async def test_a_detector_that_is_not_ready_says_what_is_missing(client, catalogue, raw_model):
+    catalogue.announce("soon")
+    with pytest.raises(mekiki.errors.FailedPrecondition) as untrained:
+        await client.anomaly.score_image("soon", GOOD)
+    assert untrained.value.reason == "DETECTOR_UNTRAINED"
+    catalogue.add("soon", tell_about(QUICK), save_model(raw_model), "op")
+    for call in (
+        client.anomaly.score_image("soon", GOOD),
+        client.anomaly.calibrate_detector("soon", DATASET),
+        client.anomaly.evaluate_detector("soon", DATASET),
+    ):
+        with pytest.raises(mekiki.errors.FailedPrecondition) as empty:
+            await call
+        assert empty.value.reason == "BANK_EMPTY"
+
+
+async def test_a_new_version_serves_at_once_with_an_empty_bank(raw, catalogue, raw_model):
+    await raw.score_image("raw", GOOD)
+    catalogue.add("raw", tell_about(QUICK), save_model(raw_model), "op-3")
+    enrolment = await raw.enroll_items("raw", [mekiki.EnrolledItem("first", GOOD)])
+    assert enrolment.enrolled_count == 1
+    answer = await raw.score_image("raw", GOOD)
+    assert (answer.model.version, answer.nearest_item_id) == (2, "first")
+
+
+BAD_REQUESTS = [
+    ("TrainDetector", {"detector": ".hidden", "items": {"dataset": DATASET}}, "detector"),
+    ("TrainDetector", {"detector": "x"}, "items.dataset"),
+    ("TrainDetector", {"detector": "x", "items": PARTS, "backbone": "no_such_net"}, "backbone"),
+    (
+        "TrainDetector",
+        {"detector": "x", "items": PARTS, "patch": {"input_side": 63}},
+        "patch.input_side",
+    ),
+    (
+        "TrainDetector",
+        {"detector": "x", "items": PARTS, "patch": {"coreset_fraction": 0}},
+        "patch.coreset_fraction",
+    ),
+    (
+        "TrainDetector",
+        {"detector": "x", "items": PARTS, "metric": {"class_count": 2}},
+        "metric.class_count",
+    ),
+    ("TrainDetector", {"detector": "x", "items": PARTS, "metric": {"epochs": 0}}, "metric.epochs"),
+    (
+        "TrainDetector",
+        {"detector": "x", "items": PARTS, "metric": {"input_size": 100}},
+        "metric.input_size",
+    ),
+    ("EnrollItems", {"detector": "raw"}, "items"),
+    ("EnrollItems", {"detector": "raw", "items": [{"item_id": ""}]}, "items[0].item_id"),
+    ("EnrollItems", {"detector": "raw", "items": [{"item_id": "a"}] * 2}, "items"),
+    ("EnrollItems", {"detector": "raw", "items": [{"item_id": "a"}]}, "items[a].image"),
+    ("ForgetItems", {"detector": "raw", "item_ids": ["a\n"]}, "item_ids[0]"),
+    ("CalibrateDetector", {"detector": "raw", "items": {"dataset": DATASET}, "confidence": 1.0}, "confidence"),
+    ("CalibrateDetector", {"detector": "raw"}, "items.dataset"),
+    ("ScoreImage", {"detector": "raw", "heatmap_side": 4097}, "heatmap_side"),
+    ("ListDetectors", {"page_size": 1001}, "page_size"),
+]
+
+
+@pytest.mark.parametrize(("verb", "fields", "field"), BAD_REQUESTS)
+async def test_a_bad_request_is_refused_naming_its_field(raw, verb, fields, field):
+    request = getattr(anomaly_pb2, f"{verb}Request")(**fields)
+    with pytest.raises(mekiki.errors.InvalidArgument) as refusal:
+        await raw._funnel.unary(getattr(raw._stub, verb), request, None)
+    assert refusal.value.field == field
+
+
+# --- the work of the operations, in this process
+
+
+class FakeJob:
+    def __init__(self, address, store):
+        self.settings = AnomalySettings(codec_address=address, device="cpu")
+        self.store, self.operation_name, self.phases = store, "anomaly/operations/1", []
+
+    def report(self, phase, done=0, total=0, **metrics):
+        self.phases.append((phase, done, total))
+
+    def save_checkpoint(self, data):
+        self.checkpoint = data
+
+    def load_checkpoint(self):
+        return None
+
+
+@pytest.fixture
+def job(address, catalogue):
+    return FakeJob(address, catalogue.store)
+
+
+async def test_a_training_that_is_done_again_makes_no_second_version(job, catalogue):
+    request = anomaly_pb2.TrainDetectorRequest(
+        detector="again",
+        items=types_pb2.ItemFilter(dataset=DATASET, splits=["train"]),
+        metric=anomaly_pb2.MetricEngine(epochs=1, input_size=32),
+        backbone="small",
+    )
+    first = await asyncio.to_thread(train_detector, request, job)
+    second = await asyncio.to_thread(train_detector, request, job)
+    assert first.detector.version == second.detector.version == 1
+    assert ("training", 1, 1) in job.phases
+
+
+async def test_training_on_nothing_is_refused(job):
+    items = types_pb2.ItemFilter(dataset=DATASET, splits=["nowhere"])
+    request = anomaly_pb2.TrainDetectorRequest(detector="x", items=items, backbone="small")
+    with pytest.raises(InvalidArgument, match="selects 0"):
+        await asyncio.to_thread(train_detector, request, job)
+
+
+async def test_calibration_never_compares_an_enrolled_item_with_its_own_fold(prepared, job, catalogue):
+    request = anomaly_pb2.CalibrateDetectorRequest(
+        detector="parts",
+        items=types_pb2.ItemFilter(dataset=DATASET, splits=["train"]),
+        false_alarm_rate=0.2,
+        confidence=0.9,
+    )
+    response = await asyncio.to_thread(calibrate_detector, request, job)
+    assert len(response.scores) == 24
+    assert response.scores[0] > 0  # against itself an enrolled item scores exactly 0
+    assert list(response.scores) == sorted(response.scores)
+    assert response.threshold.value in response.scores
+    assert (await prepared.get_detector("parts")).threshold.value == response.threshold.value
+    assert (await prepared.score_image("parts", BAD)).verdict == "anomalous"
+
+
+async def test_too_few_normals_are_refused_before_anything_is_scored(prepared, job):
+    items = types_pb2.ItemFilter(dataset=DATASET, splits=["train"])
+    request = anomaly_pb2.CalibrateDetectorRequest(detector="parts", items=items)
+    with pytest.raises(FailedPrecondition, match="needs 299 normal images, got 24"):
+        await asyncio.to_thread(calibrate_detector, request, job)
+    assert job.phases == []
+
+
+async def test_an_evaluation_reports_what_the_scores_say(prepared, job):
+    items = types_pb2.ItemFilter(dataset=DATASET, splits=["test"])
+    request = anomaly_pb2.EvaluateDetectorRequest(detector="parts", items=items)
+    response = await asyncio.to_thread(evaluate_detector, request, job)
+    assert response.image_auroc > 0.95
+    assert not response.HasField("misses")
+    assert [label.label for label in response.labels] == ["cross", "good"]
+    served = await prepared.score_image("parts", mekiki.ItemRef(DATASET, "test-cross-3"))
+    assert {score.item_id: score.score for score in response.scores}["test-cross-3"] == served.score
