@@ -74,7 +74,7 @@ def open_backbone(name: str, weights: Path | None, seed: int = 0) -> Backbone:
         backbone = _build(name)
     if weights is not None:
         _load_weights(backbone, weights)
-    backbone.module().eval()
+    backbone.module().eval().to(memory_format=torch.channels_last)  # see frames.to_tensor
     return backbone
 
 

@@ -114,7 +114,8 @@ def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """(h, w, 3) or (n, h, w, 3) uint8 -> (n, 3, h, w) float32, normalised as ImageNet networks expect it."""
     images = pixels if pixels.ndim == 4 else pixels[None]
     normal = (images.astype(np.float32) / 255 - _MEAN) / _DEVIATION
-    return torch.from_numpy(np.ascontiguousarray(normal.transpose(0, 3, 1, 2)))
+    # In memory the channels stay last, as in the networks: on a CPU that is nearly twice as fast.
+    return torch.from_numpy(normal).permute(0, 3, 1, 2)
 
 
 def shrink_mask(mask: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.bool_]:
