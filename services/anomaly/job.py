@@ -39,7 +39,7 @@ def train_detector(request: anomaly_pb2.TrainDetectorRequest, job: Job) -> anoma
         plan = messages.read_plan(request, positions=encoding is not None and _is_aligned(encoding))
         model = train_model(
             plan,
-            _read_normals(codec, request.items, job),
+            _read_normals(codec, request.items, _count_normals(codec, request.items), job),
             _frame(encoding),
             weights.path if weights else None,
             choose_device(settings.device),
@@ -127,10 +127,16 @@ def _frame(encoding: mekiki.Encoding | None) -> Framing:
     return Framing(mask)
 
 
-def _read_normals(codec: mekiki.Client, items: types_pb2.ItemFilter, job: Job) -> Iterator[NDArray[np.generic]]:
+def _count_normals(codec: mekiki.Client, items: types_pb2.ItemFilter) -> int:
     total = sum(1 for _ in codec.codec.read_items(items, metadata_only=True))
     if total == 0:
         raise InvalidArgument("items", f"must select at least 1 normal item of {items.dataset!r}, selects 0")
+    return total
+
+
+def _read_normals(
+    codec: mekiki.Client, items: types_pb2.ItemFilter, total: int, job: Job
+) -> Iterator[NDArray[np.generic]]:
     for number, read in enumerate(codec.codec.read_items(items)):
         job.report(READING, number, total)
         yield read.pixels

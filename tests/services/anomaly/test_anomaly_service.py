@@ -20,6 +20,7 @@ from services.anomaly.shelf import to_threshold
 from services.anomaly.training import MetricOptions, load_model, save_model
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.store import Store
+from services.runtime.weights import Weights
 from tests.conftest import ROOT
 
 NORMALS = [FakeItem(f"good-{number:02d}", send(part)) for number, part in enumerate(draw_parts(24))]
@@ -309,11 +310,14 @@ async def test_a_training_that_is_done_again_makes_no_second_version(job, catalo
     assert ("training", 1, 1) in job.phases
 
 
-async def test_training_on_nothing_is_refused(job):
+async def test_training_on_nothing_is_refused(job, monkeypatch, tmp_path):
     items = types_pb2.ItemFilter(dataset=DATASET, splits=["nowhere"])
-    request = anomaly_pb2.TrainDetectorRequest(detector="x", items=items, backbone="small")
-    with pytest.raises(InvalidArgument, match="selects 0"):
-        await asyncio.to_thread(train_detector, request, job)
+    weights = Weights(tmp_path / "not read", "directory")
+    monkeypatch.setattr("services.anomaly.job.find_weights", lambda *_, **__: weights)
+    for backbone in ("small", "mobilenetv2_100"):  # one that learns from the items, and one that does not
+        request = anomaly_pb2.TrainDetectorRequest(detector="x", items=items, backbone=backbone)
+        with pytest.raises(InvalidArgument, match="selects 0"):
+            await asyncio.to_thread(train_detector, request, job)
 
 
 async def test_calibration_never_compares_an_enrolled_item_with_its_own_fold(prepared, job, catalogue):
