@@ -190,7 +190,7 @@ def image_calls(client):
 
 
 def test_hostile_images_are_refused_everywhere_and_cost_no_memory(client, house, detector, classifier):
-    process = psutil.Process(house.process.pid)
+    process = psutil.Process(house.pid)
     for call in image_calls(client).values():
         call(read_first(client))
     client.anomaly.forget_items("parts", ["hostile"])
