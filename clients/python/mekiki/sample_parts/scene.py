@@ -60,7 +60,7 @@ def draw_station(rng: np.random.Generator, *, bright: bool) -> Scene:
 
 def draw_handheld(rng: np.random.Generator) -> Scene:
     """Return a picture as someone walking past takes it: the part anywhere, nearer or farther, lamp and mat vary."""
-    scale = float(rng.uniform(0.42, 0.85))
+    scale = float(rng.uniform(0.75, 1.1))
     room = 250 - 200 * scale
     x, y = 256 + rng.uniform(-room, room, 2)
     pose = Pose(float(rng.uniform(0, 2 * np.pi)), float(x), float(y), scale)
