@@ -25,6 +25,8 @@ _WORK_SIDE = 512
 _BORDER_SHARE = 0.03
 _LEAST_PART = 0.05
 """A component that has less than this share of the largest one's area is dirt, not part."""
+_SOFTNESS = 1 / 640
+_LEAST_DISTANCE, _LEAST_SLOPE = 4.0, 2.0
 _LEAST_HOLE = 0.1
 """A hole with less background than this share of the part's area is a highlight."""
 
@@ -78,19 +80,26 @@ def open_remover(method: str, process: RembgProcess | None, searched: Path) -> R
 
 
 def find_contrast(image: Image) -> Mask:
-    """Returns what differs from the colour along the image's border, (h, w).
+    """Returns what differs from the ground that is seen along the image's border, (h, w).
 
-    The distance to the border's median colour is smoothed and cut by Otsu's method (1979), but never below what the
-    border itself scatters; shadows are cut off, highlights filled, and components far smaller than the largest dropped.
+    A part has edges, or is lighter than the ground; a shadow has neither, which tells it from a dark part. What the
+    edges enclose is filled unless it is ground again (a washer's hole), and bits far smaller than the largest are
+    dropped. Cuts are made by Otsu's method (1979), never below what the ground itself scatters.
     """
-    distance = _distance_to_border(image)  # (h, w) float32
-    border = _border_pixels(distance)
-    scatter = float(np.median(border) + 6 * 1.4826 * np.median(np.abs(border - np.median(border))))
-    mask = distance > max(_otsu(distance, distance), scatter, 4.0)
-    if not mask.any():
-        return mask
-    mask = _fill(mask.astype(np.uint8), ~mask)
-    return _fill(_keep_large(_close(mask & ~_find_shadow(distance, mask))), ~mask)
+    channels = cv2.GaussianBlur(image, (0, 0), max(_SOFTNESS * max(image.shape[:2]), 0.5)).astype(np.float32)
+    channels = channels.reshape(*image.shape[:2], -1)
+    offset = channels - np.median(_border_pixels(channels), axis=0)  # (h, w, channels)
+    distance = np.sqrt((offset**2).mean(axis=2))
+    ground = _limit_of_scatter(distance, 6.0)
+    cut = _otsu(distance)
+    slope = _measure_slope(channels)
+    edge = slope > max(_limit_of_scatter(slope, 10.0), 0.4 * _otsu(slope), _LEAST_SLOPE)
+    part: Mask = edge | (offset.mean(axis=2) > max(ground, 0.5 * cut, _LEAST_DISTANCE))
+    part |= _mark_rim(distance > max(ground, cut, _LEAST_DISTANCE))
+    if not part.any():
+        return part
+    filled = _fill(_close(part), distance <= max(ground, _LEAST_DISTANCE))
+    return _round_off(filled, distance < cut)
 
 
 def find_border_colour(image: Image) -> tuple[int, ...]:
@@ -99,36 +108,32 @@ def find_border_colour(image: Image) -> tuple[int, ...]:
     return tuple(round(float(value)) for value in np.median(pixels, axis=0))
 
 
-def _find_shadow(distance: NDArray[np.float32], mask: Mask) -> Mask:
-    """Returns the pixels of the mask that belong to a shadow, (h, w).
-
-    A shadow fades into the background without an edge, while the part's outline is one: it is what can be reached from
-    outside without crossing an edge, and stands out less than the part does.
-    """
-    slope = np.hypot(cv2.Scharr(distance, cv2.CV_32F, 1, 0), cv2.Scharr(distance, cv2.CV_32F, 0, 1))
-    smooth = slope < _otsu(slope, slope[mask])
-    count, labels = cv2.connectedComponents(smooth.astype(np.uint8), connectivity=4)
-    outside = np.zeros(count, bool)
-    outside[labels[smooth & ~mask]] = True
-    shadow: Mask = outside[labels] & smooth & (distance < _otsu(distance, distance[mask]))
-    return shadow
+def _measure_slope(channels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns how steeply the colour changes, per pixel, (h, w)."""
+    across = cv2.Scharr(channels, cv2.CV_32F, 1, 0).reshape(channels.shape)
+    down = cv2.Scharr(channels, cv2.CV_32F, 0, 1).reshape(channels.shape)
+    return np.asarray(np.sqrt((across**2 + down**2).mean(axis=2)) / 16, np.float32)
 
 
-def _otsu(values: NDArray[Any], population: NDArray[Any]) -> float:
-    """Returns Otsu's threshold of a population, in 1/255 of the largest of `values`."""
+def _limit_of_scatter(values: NDArray[np.float32], deviations: float) -> float:
+    """Returns the value that the ground along the border stays below, by its median absolute deviation."""
+    border = _border_pixels(values)
+    middle = float(np.median(border))
+    return middle + deviations * 1.4826 * float(np.median(np.abs(border - middle)))
+
+
+def _mark_rim(outstanding: Mask) -> Mask:
+    """Returns where something stands out at the very border: there the image's end closes a part's outline."""
+    rim = np.zeros_like(outstanding)
+    rim[[0, -1]], rim[:, [0, -1]] = outstanding[[0, -1]], outstanding[:, [0, -1]]
+    return rim
+
+
+def _otsu(values: NDArray[np.float32]) -> float:
+    """Returns Otsu's threshold, in steps of 1/255 of the largest value."""
     scale = 255 / max(float(values.max()), 1e-6)
-    cut, _ = cv2.threshold(
-        (population.reshape(1, -1) * scale).astype(np.uint8), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU
-    )
+    cut, _ = cv2.threshold((values * scale).astype(np.uint8), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     return float(cut) / scale
-
-
-def _distance_to_border(image: Image) -> NDArray[np.float32]:
-    channels = image.reshape(*image.shape[:2], -1).astype(np.float32)
-    colour = np.median(_border_pixels(channels), axis=0)
-    distance = np.sqrt(((channels - colour) ** 2).mean(axis=2))
-    sigma = max(image.shape[:2]) / 700
-    return np.asarray(cv2.GaussianBlur(distance, (0, 0), max(sigma, 0.5)), np.float32)
 
 
 def _border_pixels(values: NDArray[Any]) -> NDArray[Any]:
@@ -141,9 +146,17 @@ def _border_pixels(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _close(mask: Mask) -> NDArray[np.uint8]:
-    size = 2 * max(1, round(max(mask.shape) / 350)) + 1
+    size = 2 * max(1, round(max(mask.shape) / 150)) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel), np.uint8)
+
+
+def _round_off(mask: Mask, ground: Mask) -> Mask:
+    """Takes back the ground that edges stand over, thin lines, and small bits."""
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    inner = cv2.erode(mask.astype(np.uint8), disc, iterations=2, borderType=cv2.BORDER_REPLICATE)
+    peeled = (mask & ~(ground & (inner == 0))).astype(np.uint8)
+    return _keep_large(np.asarray(cv2.morphologyEx(peeled, cv2.MORPH_OPEN, disc), np.uint8)).astype(bool)
 
 
 def _keep_large(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

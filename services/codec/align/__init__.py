@@ -10,7 +10,7 @@ from services.codec.geometry import IDENTITY, Affine, Mask
 
 Image = NDArray[np.uint8]  # (h, w) or (h, w, 3)
 
-LEAST_OVERLAP = 0.7
+LEAST_OVERLAP = 0.6
 """IoU of the aligned mask with the reference's below which an image counts as unaligned."""
 
 
