@@ -32,7 +32,7 @@ from mekiki import (
     WeightsOrigin,
     errors,
 )
-from mekiki.demo import ServicesFailed, run, run_demo
+from mekiki.demo import BadFolder, ServicesFailed, run, run_demo
 from mekiki.demo.host import host_services
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -225,5 +225,11 @@ def test_without_a_folder_sample_parts_are_rendered(monkeypatch, tmp_path):
 def test_services_that_do_not_start_leave_the_end_of_their_log(monkeypatch, tmp_path):
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ServicesFailed, match="services"), host_services(tmp_path):
-        pytest.fail("nothing was there to start")
+    with pytest.raises(ServicesFailed, match="services"), host_services(None, tmp_path) as host:
+        host.wait()
+
+
+def test_a_bad_folder_is_refused_before_anything_starts(monkeypatch, tmp_path):
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("the services were started"))
+    with pytest.raises(BadFolder):
+        run_demo(tmp_path / "nowhere", tmp_path / "out", None, 20)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mekiki import Client, errors
@@ -21,21 +22,41 @@ class ServicesFailed(errors.Unavailable):
     """The services did not start; the text holds the end of their log."""
 
 
-@contextmanager
-def host_services(out: Path) -> Iterator[str]:
-    """Run all services with their store in `out`/store and their log in `out`/services.log; yield host:port.
+@dataclass(frozen=True)
+class Host:
+    """Services of our own that have been started and may not be ready yet, or somebody else's."""
 
-    Raises:
-        ServicesFailed: they ended early or did not answer in time.
+    address: str  # host:port
+    log: Path
+    process: "subprocess.Popen[bytes] | None"  # None for somebody else's
+
+    def wait(self) -> str:
+        """Return the address once all four services answer there.
+
+        Raises:
+            ServicesFailed: they ended early or did not answer in time.
+        """
+        if self.process:
+            _wait_until_serving(self.process, self.address, self.log)
+        return self.address
+
+
+@contextmanager
+def host_services(address: str | None, out: Path) -> Iterator[Host]:
+    """Start all services, unless there is an address of some that run, and stop them when the block ends.
+
+    Their store lies in `out`/store, their log in `out`/services.log.
     """
-    address = f"127.0.0.1:{_free_port()}"
     log = out / "services.log"
+    if address:
+        yield Host(address, log, None)
+        return
+    address = f"127.0.0.1:{_free_port()}"
     with log.open("wb") as file:
         command = [sys.executable, "-m", "services"]
         process = subprocess.Popen(command, env=_environment(address, out), stdout=file, stderr=subprocess.STDOUT)  # noqa: S603 -- our own module
         try:
-            _wait_until_serving(process, address, log)
-            yield address
+            yield Host(address, log, process)
         finally:
             _stop(process)
 

@@ -80,12 +80,14 @@ def run_demo(
     started = datetime.now(UTC).astimezone()
     narrator = Narrator(console or Console(), console or Console(stderr=True))
     out.mkdir(parents=True, exist_ok=True)
-    source, labelled = _gather(data, out, count, narrator)
+    source = read_folder(data) if data else None  # refused before anything starts
+    labelled: Labelled | None = None
     with ExitStack() as stack:
-        if address is None:
-            with narrator.step("Start the four services"):
-                address = stack.enter_context(host_services(out))
-        client = stack.enter_context(Client(address))
+        host = stack.enter_context(host_services(address, out))
+        if source is None:  # rendered while the services start
+            source, labelled = _render(out, count, narrator)
+        with narrator.step("Wait for the four services"):
+            client = stack.enter_context(Client(host.wait()))
         names = _Names.at(started)
         found = _inspect(client, names.parts, source, narrator)
         task, reason = _plan_boxes(client, names, source, labelled, narrator)
@@ -97,10 +99,8 @@ def run_demo(
     return _present(results, out, narrator)
 
 
-def _gather(data: Path | None, out: Path, count: int, narrator: Narrator) -> tuple[Source, Labelled | None]:
-    """Return the images to work on: the user's, or rendered ones."""
-    if data is not None:
-        return read_folder(data), None
+def _render(out: Path, count: int, narrator: Narrator) -> tuple[Source, Labelled]:
+    """Return rendered images to work on."""
     with narrator.step("Render sample parts", count) as bar:
         source = render_source(out / "sample-parts", count, bar.show)
     kinds = max(count, 40)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mekiki.sample_parts.part import Part
-from mekiki.sample_parts.surface import Floats, Grid, Surface, blur, draw_noise, ramp
+from mekiki.sample_parts.surface import Floats, Grid, Surface, as_floats, blur, draw_noise, ramp
 
 DEFECTS = ("bent", "dent", "discoloured", "missing", "scratch")
 
@@ -68,7 +68,7 @@ def _scratch(part: Part, grid: Grid, surface: Surface, rng: np.random.Generator)
     """Draw something hard across the part: a groove with raised lips that bares the steel."""
     spot_x, spot_y = part.spot(rng)
     angle, half_length = float(rng.uniform(0, np.pi)), float(rng.uniform(30, 64))
-    if part.extent[0] > 1.5 * part.extent[1]:
+    if _is_long(part):
         angle = float(rng.uniform(0.12, 0.6) * rng.choice([-1, 1]))  # a long part is scratched along rather than across
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     x, y = grid.x - np.float32(spot_x), grid.y - np.float32(spot_y)
@@ -88,10 +88,16 @@ def _scratch(part: Part, grid: Grid, surface: Surface, rng: np.random.Generator)
     return Made(scratched, np.where(touched, surface.coverage, np.float32(0)))
 
 
+def _is_long(part: Part) -> bool:
+    return part.extent[0] > 1.5 * part.extent[1]
+
+
 def _dent(part: Part, grid: Grid, surface: Surface, rng: np.random.Generator) -> Made:
     """Press a blunt thing into the part: a hollow with a low rim, the thread flattened where it was hit."""
     spot_x, spot_y = part.spot(rng)
     radius, depth = float(rng.uniform(9, 15)), float(rng.uniform(3.2, 6.0))
+    if _is_long(part):
+        radius, depth = 1.4 * radius, 1.5 * depth  # what bends no face crushes a few turns of a thread
     angle, stretch = float(rng.uniform(0, np.pi)), float(rng.uniform(1.0, 1.5))
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     x, y = grid.x - np.float32(spot_x), grid.y - np.float32(spot_y)
@@ -99,9 +105,13 @@ def _dent(part: Part, grid: Grid, surface: Surface, rng: np.random.Generator) ->
     hollow = np.exp(-(np.abs(away) ** np.float32(2.6)))
     rim = np.exp(-(((away - np.float32(1.35)) / np.float32(0.28)) ** 2))
     relief = surface.height - blur(surface.height, 6.0 / grid.step)
-    flat = np.float32(0.55) * hollow * np.where(surface.inside > 3, relief, 0)
+    flat = np.float32(0.95) * hollow * np.where(surface.inside > 3, relief, 0)
     pressed = surface.height - flat - np.float32(depth) * (hollow - np.float32(0.16) * rim)
-    return Made(replace(surface, height=pressed), np.where(away < np.float32(1.15), surface.coverage, np.float32(0)))
+    nicked = as_floats(surface.inside - 0.8 * depth * hollow)  # where the blow reaches the outline
+    return Made(
+        replace(surface, height=pressed, inside=nicked),
+        np.where(away < np.float32(1.15), surface.coverage, np.float32(0)),
+    )
 
 
 def _discolour(part: Part, grid: Grid, surface: Surface, rng: np.random.Generator) -> Made:

@@ -39,7 +39,8 @@ def shade_surface(surface: Surface, light: Light) -> Floats:
     Facets tilt as the height field and the fine slopes say; each lobe is the long-tailed GGX form of Walter et al.,
     "Microfacet models for refraction through rough surfaces" (2007), stretched across the tool marks.
     """
-    tilt_y, tilt_x = np.gradient(surface.height, np.float32(surface.step))
+    smooth = blur(surface.height, 0.7)  # a crest narrower than a sample would glitter
+    tilt_y, tilt_x = np.gradient(smooth, np.float32(surface.step))
     tilt_x, tilt_y = surface.slope_x - tilt_x, surface.slope_y - tilt_y
     upright = 1 / np.sqrt(1 + tilt_x * tilt_x + tilt_y * tilt_y)
     open_sky = _open_sky(surface)

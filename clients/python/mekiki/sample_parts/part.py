@@ -34,7 +34,7 @@ class Part:
 def _bend_screw(grid: Grid, rng: np.random.Generator) -> Bend:
     """Bend the shank: straight up to a point, then an arc, then straight again."""
     start, run = float(rng.uniform(-70, 20)), float(rng.uniform(50, 90))
-    slope = float(np.tan(np.deg2rad(rng.uniform(5.0, 9.5))) * rng.choice([-1, 1]))
+    slope = float(np.tan(np.deg2rad(rng.uniform(7.0, 12.0))) * rng.choice([-1, 1]))
     past = np.maximum(grid.x - np.float32(start), 0)
     arc = np.minimum(past, run)
     offset = np.float32(slope) * (arc * arc / np.float32(2 * run) + past - arc)
