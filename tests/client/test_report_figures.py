@@ -6,7 +6,7 @@ import pytest
 
 from mekiki.demo.charts import draw_latencies, draw_roc, draw_scores, draw_sizes, nice_ticks
 from mekiki.demo.curve import bound_share, measure_auroc, smallest_rate, trace_roc
-from mekiki.demo.figures import box_iou, show_bytes, show_ratio, show_share
+from mekiki.demo.figures import box_iou, show_bytes, show_duration, show_ratio, show_share
 from mekiki.demo.pictures import draw_box, overlay_heat, shrink
 from mekiki.demo.voc import VocImage, safe_name, write_voc
 
@@ -54,6 +54,8 @@ def test_numbers_are_shown_as_people_read_them():
     assert show_share(0.049) == "4.9 %"
     assert show_share(0.95) == "95 %"
     assert show_ratio(125.7) == "126 times"
+    assert show_duration(61.7) == "62 ms"
+    assert show_duration(1621.0) == "1.6 s"
     assert show_ratio(1.84) == "1.8 times"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki.demo import svg
+from mekiki.demo.figures import show_duration
 from mekiki.demo.svg import BLUE, HAIR, INK, MUTED, RED
 
 WIDTH = 620.0
@@ -132,7 +133,7 @@ def draw_latencies(latencies_ms: Sequence[float], half: float, most: float) -> s
         x = place(value)
         leftwards = x > WIDTH - 130 or (name == "median" and x > 130)
         shapes += [svg.line(x, top, x, base, INK, 1.4, "5 3")]
-        words = f"{name} {value:.0f} ms"
+        words = f"{name} {show_duration(value)}"
         shapes += [svg.text(x + (-7 if leftwards else 7), top + 9, words, INK, "end" if leftwards else "start", 600)]
     shapes += [svg.text(right, base + 36, "milliseconds from call to answer, heat map included", MUTED, "end")]
     return svg.drawing(WIDTH, base + 42, "Time to answer a single call", shapes)

@@ -67,6 +67,11 @@ def show_share(share: float) -> str:
     return f"{percent:.0f} %" if abs(percent - round(percent)) < 0.05 else f"{percent:.1f} %"
 
 
+def show_duration(milliseconds: float) -> str:
+    """Return a short time as people read it."""
+    return f"{milliseconds:.0f} ms" if milliseconds < 999.5 else f"{milliseconds / 1000:.2g} s"
+
+
 def show_ratio(ratio: float) -> str:
     """Return how many times smaller something is."""
     return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
@@ -152,8 +157,8 @@ def _serving(results: Results) -> tuple[Figure, ...]:
     rate = serving.streamed_count / serving.streamed_s
     calls = len(serving.latencies_ms)
     return (
-        Figure("latency_p50_ms", float(half), "ms", "Answer to a single call, median", f"{half:.0f} ms"),
-        Figure("latency_p99_ms", float(most), "ms", "Answer to a single call, 99 of 100", f"{most:.0f} ms"),
+        Figure("latency_p50_ms", float(half), "ms", "Answer to a single call, median", show_duration(half)),
+        Figure("latency_p99_ms", float(most), "ms", "Answer to a single call, 99 of 100", show_duration(most)),
         Figure("throughput_per_s", rate, "1/s", "Images streamed per second", f"{rate:.1f} per second"),
         Figure("equal_scores", serving.agreed_count, "images", "Single and streamed score equal to the last bit",
                f"{serving.agreed_count} of {calls}"),
