@@ -44,10 +44,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._endless: set[asyncio.Task[Any]] = set()
 
     async def wait_until_idle(self) -> None:
         """Returns once no call is being answered, not counting streams that never end by themselves."""
         await self._idle.wait()
+
+    def end_endless(self) -> None:
+        """Ends the streams that never end by themselves."""
+        for task in self._endless:
+            task.cancel()
 
     async def intercept_service(
         self,
@@ -113,7 +119,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _count(self, rpc: str, change: int) -> None:
         metrics.CALLS_IN_FLIGHT.labels(rpc).inc(change)
-        if rpc not in ENDLESS:
+        task = asyncio.current_task()
+        if rpc in ENDLESS and task is not None:
+            (self._endless.add if change > 0 else self._endless.discard)(task)
+        else:
             self._in_flight += change
             (self._idle.clear if self._in_flight else self._idle.set)()
 

@@ -22,6 +22,7 @@ from services.runtime.logs import configure_logs, get_logger
 from services.runtime.operations import Operations, add_operations_to_server
 
 LOOPBACK = "127.0.0.1"
+_LAST_WORD_S = 0.1  # for health to tell its watchers
 
 
 async def _nothing() -> None:
@@ -131,11 +132,13 @@ class Server:
             if service.operations is not None:
                 service.operations.release_waiters()
         stopping = asyncio.create_task(self._server.stop(self._settings[0].drain_timeout_s))
-        await asyncio.wait(
-            [stopping, asyncio.create_task(self._calls.wait_until_idle())], return_when="FIRST_COMPLETED"
-        )
-        await self._server.stop(0)  # what is left never ends by itself, or has had its time
+        idle = asyncio.create_task(self._calls.wait_until_idle())
+        await asyncio.wait([stopping, idle], return_when="FIRST_COMPLETED")
+        await asyncio.sleep(_LAST_WORD_S)
+        self._calls.end_endless()
+        # Calls that had come in but not reached their handler when it looked idle still have their time.
         await stopping
+        idle.cancel()
         await self._closing.aclose()
         self._log.info("stopped", services=self._names())
 

@@ -31,10 +31,11 @@ def test_no_proto_was_forgotten():
 
 
 @pytest.mark.parametrize(("service", "method"), RPCS)
-def test_every_rpc_is_reachable_from_the_sdk_under_its_own_name(service, method):
-    for client in (mekiki.Client, mekiki.AsyncClient):
-        with_docstring = getattr(type(getattr(client("127.0.0.1:1"), service)), snake(method.name))
-        assert with_docstring.__doc__
+async def test_every_rpc_is_reachable_from_the_sdk_under_its_own_name(service, method):
+    async with mekiki.AsyncClient("127.0.0.1:1") as asynchronous:
+        with mekiki.Client("127.0.0.1:1") as synchronous:
+            for client in (asynchronous, synchronous):
+                assert getattr(getattr(client, service), snake(method.name)).__doc__
 
 
 @pytest.mark.parametrize(("service", "method"), RPCS)
