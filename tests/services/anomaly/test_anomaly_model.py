@@ -85,7 +85,7 @@ def test_what_an_item_contributes_depends_on_nothing_but_the_item(detector):
 
 
 def test_an_item_keeps_all_its_vectors_where_position_counts_else_its_share(raw_detector, prepared_detector):
-    cells = 96 // 8 * 96 // 8
+    cells = 192 // 8 * 192 // 8
     assert len(raw_detector.contribute_item(GOOD[0]).vectors) == cells // 2
     assert prepared_detector.model.engine.layout.arrangement == "cells"
     rows, columns = prepared_detector.model.engine.layout.grid
