@@ -412,6 +412,13 @@ def test_an_unknown_name_is_a_refusal(server, mekiki):
     assert lines(result)[0]["error"] == "NotFound"
 
 
+def test_labelled_sample_parts_are_one_folder_a_label(mekiki, tmp_path):
+    result = mekiki("sample-parts", tmp_path, "--labelled", "--count", 8, "--size", 64, "--json")
+    assert result.exit_code == 0
+    labels = {path.parent.name for path in (tmp_path / "images").glob("*/*.png")}
+    assert labels == {"screw", "nut", "washer", "empty"}
+
+
 def test_sample_parts_are_rendered(mekiki, tmp_path):
     result = mekiki("sample-parts", tmp_path, "--count", 5, "--size", 64, "--json")
     assert result.exit_code == ExitCode.DONE, result.output

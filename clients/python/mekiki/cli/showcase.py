@@ -21,17 +21,24 @@ def sample_parts(
     seed: Annotated[int, typer.Option(help="Same seed, same pixels.")] = 0,
     kind: Annotated[list[str] | None, typer.Option(help="screw, nut or washer; may be repeated.")] = None,
     size: Annotated[int, typer.Option(help="Side of the square pictures, pixels.")] = 512,
+    labelled: Annotated[
+        bool, typer.Option("--labelled", help="Instead: COUNT single parts and bare tables, one folder a label.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Render pictures of screws, nuts and washers, good and defective, with true masks and boxes."""
     with reporting(json=json) as output:
-        kinds = kind or ["screw"]
         with _needing_extra():
-            from mekiki.sample_parts import render_parts  # noqa: PLC0415 -- it draws in OpenCV
+            from mekiki import sample_parts as rendered  # noqa: PLC0415 -- it draws in OpenCV
+        kinds = [*rendered.KINDS, rendered.EMPTY] if labelled else kind or ["screw"]
         with output.bar("rendering") as bar:
-            render_parts(out, count=count, seed=seed, kinds=kinds, size=size, on_progress=bar.show)
-        output.say(f"{count * len(kinds)} pictures in {out}")
-        output.value({"path": str(out), "pictures": count * len(kinds), "kinds": kinds})
+            if labelled:
+                rendered.render_kinds(out, count=count, seed=seed, size=size, on_progress=bar.show)
+            else:
+                rendered.render_parts(out, count=count, seed=seed, kinds=kinds, size=size, on_progress=bar.show)
+        pictures = count if labelled else count * len(kinds)
+        output.say(f"{pictures} pictures in {out}")
+        output.value({"path": str(out), "pictures": pictures, "kinds": kinds})
 
 
 def demo(
