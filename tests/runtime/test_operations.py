@@ -427,12 +427,13 @@ async def test_when_too_many_wait_the_next_is_refused(
 async def test_an_ended_operation_leaves_no_checkpoint_no_process_and_is_not_looked_at_again(
     open_operations: Open, store: Store, ledger: Ledger
 ) -> None:
+    others = set(psutil.Process().children())  # of other tests, such as a house that stays up
     operations = await open_operations()
     started = await operations.start("Count", request(until=1, pause_s=0))
     await operations.wait(started.name, END_S)
     await until(lambda: ledger.unfinished() == [])
     assert not [key for key in store.list() if key.endswith("checkpoint")]
-    assert psutil.Process().children() == []  # a zombie would be one
+    assert set(psutil.Process().children()) <= others  # a zombie would be one more
 
 
 async def test_only_the_first_ending_counts(ledger: Ledger) -> None:
