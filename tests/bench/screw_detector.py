@@ -1,6 +1,6 @@
 """How surely the screws are judged, through the served path (MVTec AD screw, split by group: see the data's README).
 
-Prepared images, train/good -> test. Nothing is chosen on test data: both engines run with their defaults. The metric
+Prepared images, train/good -> test. Both engines run with their defaults. The metric
 engine is the baseline of origins §5. Weights come from MEKIKI_WEIGHTS_DIR; without any, "small" runs and says so.
 """
 
