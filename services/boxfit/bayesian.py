@@ -4,13 +4,11 @@ A Gaussian process models the IoU over the box's four corner coordinates, 20 ran
 box is the one with the highest expected improvement (Snoek, Larochelle and Adams, NIPS 2012).
 """
 
-import sys
 import threading
-import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module, metadata, util
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -42,7 +40,7 @@ def fit_bayesian(ones: Map, max_iterations: int = 10, seed: int = 0) -> Fit:
     if ones.size == 1:  # one box, nothing to search
         return measure_fit(ones, Box(0, 0, 1, 1), evaluations=1, optimal=False)
     with _ALONE, _quiet(), _seeded(seed):
-        search = _import_gpyopt().methods.BayesianOptimization(
+        search = import_gpyopt().methods.BayesianOptimization(
             f=_loss_over(ones), domain=_list_variables(ones), initial_design_numdata=INITIAL_BOXES
         )
         search.run_optimization(max_iter=max_iterations)
@@ -97,18 +95,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _import_gpyopt() -> Any:  # noqa: ANN401 GPyOpt has no types
-    """Import on first use: it brings GPy and matplotlib and takes seconds.
-
-    GPyOpt 1.2.6 asks `pkg_resources` for its own version and for nothing else; setuptools 82 and later have none, so
-    it finds a stand-in that is gone again after the import.
-    """
-    if "GPyOpt" in sys.modules or util.find_spec("pkg_resources") is not None:
+def import_gpyopt() -> Any:  # noqa: ANN401 GPyOpt has no types
+    """Import on first use: it brings GPy and matplotlib and takes seconds."""
+    with _quiet():
         return import_module("GPyOpt")
-    stand_in = types.ModuleType("pkg_resources")
-    vars(stand_in).update(get_distribution=metadata.distribution, DistributionNotFound=metadata.PackageNotFoundError)
-    sys.modules["pkg_resources"] = stand_in
-    try:
-        return import_module("GPyOpt")
-    finally:
-        del sys.modules["pkg_resources"]

@@ -1,5 +1,6 @@
 """Boxfit's face: a map in, a box out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 Heat = NDArray[np.float32]  # (h, w), >= 0
+Search = Callable[[Map, int, int], Fit]
+"""A Bayesian search, such as `fit_bayesian`: map, iterations, seed."""
 
 DEFAULT_THRESHOLD = 0.3
 DEFAULT_MAX_ITERATIONS = 10
@@ -84,8 +87,13 @@ class FitTask:
     size: tuple[int, int] | None = None
 
 
-def fit_box(ones: Map, options: FitOptions | None = None) -> Fit:
+def fit_box(ones: Map, options: FitOptions | None = None, search: Search = fit_bayesian) -> Fit:
     """Fit one box to a binary map, (h, w) bool, by default exactly.
+
+    Args:
+        ones: the map.
+        options: how.
+        search: what BAYESIAN runs.
 
     Raises:
         InvalidArgument: the map is empty, not boolean, not two-dimensional or too large.
@@ -95,7 +103,7 @@ def fit_box(ones: Map, options: FitOptions | None = None) -> Fit:
         case Method.EXACT:
             return fit_exact(ones)
         case Method.BAYESIAN:
-            return fit_bayesian(ones, options.max_iterations, options.seed)
+            return search(ones, options.max_iterations, options.seed)
         case Method.TIGHT:
             return fit_tight(ones)
 
@@ -116,14 +124,14 @@ def threshold_map(heat: Heat, fraction: float = DEFAULT_THRESHOLD) -> Map:
     return ones if highest > 0 else np.zeros_like(ones)
 
 
-def fit_task(task: FitTask) -> Fit:
+def fit_task(task: FitTask, search: Search = fit_bayesian) -> Fit:
     """Resize and threshold the map where it is soft, then fit. Raises InvalidArgument as `fit_box` does."""
-    return fit_box(_binarise(task), task.options)
+    return fit_box(_binarise(task), task.options, search)
 
 
-def fit_tasks(tasks: list[FitTask]) -> list[Fit | Exception]:
+def fit_tasks(tasks: list[FitTask], search: Search = fit_bayesian) -> list[Fit | Exception]:
     """Fit each task by itself; one that fails gives its exception and leaves the others alone."""
-    return [_try_task(task) for task in tasks]
+    return [_try_task(task, search) for task in tasks]
 
 
 def warm_up() -> None:
@@ -131,9 +139,9 @@ def warm_up() -> None:
     fit_exact(np.ones((2, 2), dtype=np.bool_))
 
 
-def _try_task(task: FitTask) -> Fit | Exception:
+def _try_task(task: FitTask, search: Search) -> Fit | Exception:
     try:
-        return fit_task(task)
+        return fit_task(task, search)
     except Exception as error:  # noqa: BLE001 it belongs to this task's caller
         return error
 

@@ -1,6 +1,7 @@
 """Boxfit's RPCs: convert, delegate, convert."""
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator
 
@@ -14,7 +15,9 @@ from services.boxfit import messages
 from services.boxfit.config import BoxfitSettings
 from services.boxfit.model import Fit, FitTask, Method, fit_tasks, warm_up
 from services.boxfit.propose import pose_task, propose
+from services.boxfit.search_process import SearchProcess
 from services.runtime.batcher import Batcher
+from services.runtime.child import ChildLimits
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import InvalidArgument
 from services.runtime.operations import Operations
@@ -24,6 +27,8 @@ from services.runtime.store import Store
 from services.runtime.streams import answer_frames
 
 SERVICE = "boxfit"
+SEARCH_TIMEOUT_S = 600.0
+"""Longest time for a Bayesian search; the 200 boxes that may be asked for take minutes."""
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
@@ -35,7 +40,8 @@ class BoxfitServicer(boxfit_pb2_grpc.BoxfitServiceServicer):
         self._settings = settings
         self._operations = operations
         self._neighbours = neighbours
-        # A fit gains nothing from company, so none waits for it; slow searches have a thread and a queue of their own.
+        # A fit gains nothing from company, so none waits for it; slow searches have a thread and a queue of their own,
+        # and a process, for GPyOpt holds the interpreter while it thinks.
         self._fitting: Batcher[FitTask, Fit] = Batcher(
             "boxfit.fit",
             fit_tasks,
@@ -43,8 +49,13 @@ class BoxfitServicer(boxfit_pb2_grpc.BoxfitServiceServicer):
             max_wait_s=0,
             queue_limit=settings.queue_limit,
         )
+        self._process = SearchProcess(ChildLimits(answer_timeout_s=SEARCH_TIMEOUT_S, idle_s=settings.child_idle_s))
         self._searching: Batcher[FitTask, Fit] = Batcher(
-            "boxfit.bayesian", fit_tasks, max_batch=1, max_wait_s=0, queue_limit=settings.bayesian_queue_limit
+            "boxfit.bayesian",
+            functools.partial(fit_tasks, search=self._process.fit),
+            max_batch=1,
+            max_wait_s=0,
+            queue_limit=settings.bayesian_queue_limit,
         )
 
     async def FitBox(  # noqa: N802 - the contract's name
@@ -91,6 +102,7 @@ class BoxfitServicer(boxfit_pb2_grpc.BoxfitServiceServicer):
         """Ends what was started."""
         await self._fitting.close()
         await self._searching.close()
+        await asyncio.to_thread(self._process.close)
         await self._neighbours.close()
 
     async def _fit_request(self, request: boxfit_pb2.FitBoxRequest) -> boxfit_pb2.FitBoxResponse:

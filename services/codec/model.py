@@ -14,6 +14,7 @@ from services.codec.items import Item
 from services.codec.reading import OriginalReader, PreparedReader, Selection, select
 from services.codec.rembg_process import RembgProcess
 from services.codec.storage import OpenLog, Store
+from services.runtime.child import ChildLimits
 
 _PREPARERS_KEPT = 4
 
@@ -34,16 +35,17 @@ class Codec:
         store: the service's own part of the store.
         open_log: opens a log of manifests in it.
         model_folders: where rembg's model is looked for, first come first served.
+        idle_s: rembg's process ends after this time without an image.
     """
 
-    def __init__(self, store: Store, open_log: OpenLog, model_folders: Sequence[Path]) -> None:
+    def __init__(self, store: Store, open_log: OpenLog, model_folders: Sequence[Path], idle_s: float = 300.0) -> None:
         self.datasets = Datasets(store, open_log)
         self.encodings = Encodings(store)
         self._store = store
         self._folders = model_folders
         found = (folder / MODEL_FILE for folder in model_folders if (folder / MODEL_FILE).is_file())
         model = next(found, None)
-        self._process = None if model is None else RembgProcess(model)
+        self._process = None if model is None else RembgProcess(model, ChildLimits(idle_s=idle_s))
         self._preparers: OrderedDict[str, Preparer] = OrderedDict()
         self._lock = Lock()
 
@@ -88,7 +90,7 @@ class Codec:
                 self._preparers.popitem(last=False)
             return record, self._preparers[record.token]
 
-    def encode(self, dataset: str, options: Options, progress: Progress, operation: str, threads: int) -> Record:
+    def encode(self, dataset: str, options: Options, progress: Progress, threads: int) -> Record:
         """Makes a prepared version; see `Encoder.encode`."""
         remover = self.open_remover(options.background)
-        return Encoder(self.datasets, self._store, progress, threads).encode(dataset, options, remover, operation)
+        return Encoder(self.datasets, self._store, progress, threads).encode(dataset, options, remover)

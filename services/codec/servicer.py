@@ -247,7 +247,7 @@ def count_threads(settings: CodecSettings) -> int:
 def open_codec(settings: CodecSettings, store: Store) -> Codec:
     """Returns the model on the service's part of the store."""
     folders = [folder for folder in (settings.weights_dir, settings.u2net_home) if folder is not None]
-    return Codec(store, lambda prefix: ManifestLog(store, prefix), folders)
+    return Codec(store, lambda prefix: ManifestLog(store, prefix), folders, settings.child_idle_s)
 
 
 def open_service(settings: CodecSettings) -> Service:

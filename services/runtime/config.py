@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """Most frames of one stream that are in work at once."""
     max_jobs: Annotated[int, Ge(1), Le(64)] = 1
     """Most training, encoding and evaluation jobs that run at once on this machine."""
+    child_idle_s: Annotated[float, Gt(0)] = 300.0
+    """A child process (rembg: 700 MB; GPyOpt: 250 MB) ends after so long without work; the next use starts another."""
     drain_timeout_s: Annotated[float, Ge(0)] = 30.0
     """Longest time that calls in flight may take after SIGTERM."""
     log_level: str = "info"

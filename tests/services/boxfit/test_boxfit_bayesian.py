@@ -2,6 +2,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from services.boxfit.bayesian import INITIAL_BOXES, fit_bayesian
 from services.boxfit.exact import fit_exact
 from services.boxfit.fit import measure_fit
+from services.boxfit.search_process import SearchProcess
 from services.runtime.errors import InvalidArgument
 
 
@@ -68,3 +70,10 @@ def test_an_empty_map_is_refused():
 def test_the_heavy_import_waits_for_the_first_use():
     script = "import sys, services.boxfit.model; sys.exit(bool({'GPyOpt', 'GPy', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_the_process_finds_the_same_box_as_a_search_in_place(ones):
+    with closing(SearchProcess()) as process:
+        assert process.fit(ones, 1, 5) == fit_bayesian(ones, 1, 5)
+        with pytest.raises(InvalidArgument, match="at least 1 pixel"):
+            process.fit(np.zeros((3, 4), dtype=np.bool_), 1, 5)

@@ -7,7 +7,8 @@ from codec_parts import PAPER, draw_part
 
 from services.codec.background import MODEL_FILE, find_border_colour, find_contrast, open_remover
 from services.codec.geometry import measure_overlap
-from services.codec.rembg_process import RembgLimits, RembgProcess
+from services.codec.rembg_process import RembgProcess
+from services.runtime.child import ChildLimits
 from services.runtime.errors import FailedPrecondition, InvalidArgument, Unavailable
 
 NOWHERE = Path("/models")
@@ -89,7 +90,7 @@ def test_a_broken_model_is_an_error_and_no_hang(tmp_path):
 
 
 def test_rembg_cuts_out_a_part_and_its_process_is_replaced_in_time(real_data):
-    process = RembgProcess(real_data("weights") / MODEL_FILE, RembgLimits(images=2))
+    process = RembgProcess(real_data("weights") / MODEL_FILE, ChildLimits(answers=2))
     try:
         remover = open_remover("auto", process, NOWHERE)
         path = next((real_data("screw") / "test" / "good").glob("*.png"))
