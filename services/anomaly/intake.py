@@ -10,7 +10,7 @@ from mekiki.types.v1 import types_pb2
 from services.anomaly.catalogue import About
 from services.anomaly.frames import Placement
 from services.runtime.errors import NotFound
-from services.runtime.images import ImageReader, Pixels
+from services.runtime.images import ImageReader, Pixels, filter_one
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +52,7 @@ class Intake:
         return (await self._read_item(item))[0]
 
     async def _read_item(self, item: types_pb2.ItemRef) -> tuple[Pixels, bool]:
-        wanted = types_pb2.ItemFilter(
-            dataset=item.dataset, item_ids=[item.item_id], form=item.form, encoding_id=item.encoding_id
-        )
-        async for read in self._codec.codec.read_items(wanted):
+        async for read in self._codec.codec.read_items(filter_one(item)):
             return read.pixels, read.alignment is None or read.alignment.aligned
         raise NotFound("item", f"{item.dataset}/{item.item_id}")
 

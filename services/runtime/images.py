@@ -67,6 +67,13 @@ def decode_image(image: types_pb2.Image, max_pixels: int, field: str = "image") 
             raise InvalidArgument(field, "one of encoded, tensor or item must be set")
 
 
+def filter_one(item: types_pb2.ItemRef) -> types_pb2.ItemFilter:
+    """Returns the filter that asks codec's ReadItems for one item."""
+    return types_pb2.ItemFilter(
+        dataset=item.dataset, item_ids=[item.item_id], form=item.form, encoding_id=item.encoding_id
+    )
+
+
 def encode_tensor(pixels: Pixels) -> types_pb2.Image:
     """Returns an image message that holds the pixels as they are."""
     dtype = types_pb2.DATA_TYPE_UINT16 if pixels.dtype == np.uint16 else types_pb2.DATA_TYPE_UINT8

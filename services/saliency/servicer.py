@@ -13,7 +13,7 @@ from mekiki.saliency.v1 import saliency_pb2, saliency_pb2_grpc
 from mekiki.types.v1 import types_pb2
 from services.runtime.batcher import Batcher
 from services.runtime.errors import InvalidArgument, NotFound
-from services.runtime.images import ImageReader, Pixels
+from services.runtime.images import ImageReader, Pixels, filter_one
 from services.runtime.operations import Operations
 from services.runtime.runners import LocalRunner
 from services.runtime.server import Service
@@ -160,10 +160,7 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
             raise InvalidArgument("heatmap_side", f"{side} is too much for this image: {size}")
 
     async def _fetch_item(self, item: types_pb2.ItemRef) -> Pixels:
-        wanted = types_pb2.ItemFilter(
-            dataset=item.dataset, item_ids=[item.item_id], form=item.form, encoding_id=item.encoding_id
-        )
-        async for read in self._codec.codec.read_items(wanted):
+        async for read in self._codec.codec.read_items(filter_one(item)):
             return read.pixels
         raise NotFound("item", f"{item.dataset}/{item.item_id}")
 

@@ -62,7 +62,7 @@ class MetricEngine:
     """Rounds over the items, 1 to 500; default 10."""
 
     input_size: int | None = None
-    """Side of the square that images are resized to, 32 to 1024 pixels, a multiple of 32; default 224."""
+    """Images get as many pixels as a square of this side, aspect ratio kept; 32 to 1024, a multiple of 32; default 224."""
 
     def to_proto(self) -> anomaly_pb2.MetricEngine:
         """For the wire."""
