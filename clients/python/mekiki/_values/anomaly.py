@@ -62,7 +62,7 @@ class MetricEngine:
     """Rounds over the items, 1 to 500; default 10."""
 
     input_size: int | None = None
-    """Images get as many pixels as a square of this side, aspect ratio kept; 32 to 1024, a multiple of 32; default 224."""
+    """Images get the pixels of a square of this side, aspect ratio kept; 32 to 1024, a multiple of 32; default 224."""
 
     def to_proto(self) -> anomaly_pb2.MetricEngine:
         """For the wire."""
