@@ -4,17 +4,17 @@ The layout is that of the VOC2012 development kit (Everingham and Winn, section 
 `ImageSets/Main`. Its boxes count pixels from 1 and include their last one.
 """
 
+import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.demo.results import Box
+Box = tuple[int, int, int, int]  # left, top, right, bottom: half open, pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,16 +72,16 @@ def safe_name(text: str) -> str:
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """Return an image as a JPEG file.
+    """Return an image, (h, w) or (h, w, 3) RGB, as a JPEG file.
 
     Raises:
         OSError: it could not be encoded.
     """
-    ordered = pixels[..., ::-1] if pixels.ndim == 3 else pixels
-    done, encoded = cv2.imencode(".jpg", np.ascontiguousarray(ordered), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise OSError("could not encode the image as JPEG")
-    return bytes(encoded.tobytes())
+    from PIL import Image  # noqa: PLC0415 -- only what writes images waits for Pillow
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return file.getvalue()
 
 
 def _add(parent: ET.Element, **values: object) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,14 +16,13 @@ from mekiki import (
     NewItem,
     errors,
 )
+from mekiki._voc import VocImage, write_voc
 from mekiki.cli.codes import ExitCode
 from mekiki.cli.files import Places, write_pixels
 from mekiki.cli.folder import Folder, read_folder
 from mekiki.cli.output import Output
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
-
-if TYPE_CHECKING:
-    from mekiki.demo.voc import VocImage
+from mekiki.cli.voc import to_voc
 
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Name of the data set.")]
 Splits = Annotated[list[str] | None, typer.Option("--split", help="Only items of this split; may be repeated.")]
@@ -154,11 +153,9 @@ def export(
     json: Json = False,
 ) -> None:
     """Export images and boxes as Pascal VOC: XML and JPEG per image, and trainval.txt."""
-    from mekiki.cli.voc import to_voc, write_voc  # noqa: PLC0415 -- it draws in what only drawing needs
-
     wanted = ItemFilter(dataset, labels=label or (), splits=split or ())
 
-    def images(client: Client, output: Output) -> Iterator["VocImage"]:
+    def images(client: Client, output: Output) -> Iterator[VocImage]:
         with output.bar(f"exporting {dataset}") as bar:
             for number, read in enumerate(client.codec.read_items(wanted), 1):
                 bar.show(number, None)

@@ -1,18 +1,9 @@
-"""Items as Pascal VOC; the files themselves are written as the demonstration writes them."""
-
-from collections.abc import Iterable
-from pathlib import Path
+"""Items of a data set as images to export."""
 
 import numpy as np
 
 from mekiki import AnnotationState, ReadItem
-from mekiki.demo.voc import VocImage
-from mekiki.demo.voc import write_voc as write_images
-
-
-def write_voc(out: Path, images: Iterable[VocImage]) -> int:
-    """Writes Annotations, JPEGImages and ImageSets/Main/trainval.txt; returns how many images."""
-    return write_images(out, images)
+from mekiki._voc import VocImage
 
 
 def to_voc(read: ReadItem, *, accepted: bool) -> VocImage:

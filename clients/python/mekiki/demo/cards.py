@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from mekiki._voc import encode_jpeg
 from mekiki.demo.figures import box_iou
 from mekiki.demo.pictures import draw_box, overlay_heat, shrink
 from mekiki.demo.results import Boxed, Judged, Pixels, Results
-from mekiki.demo.voc import encode_jpeg
 
 SIDE = 420  # longer side of a picture in the report, pixels
 RED = (213, 94, 0)
