@@ -25,8 +25,8 @@ BAD = status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message="image.encoded: 
 
 @pytest.fixture
 def mekiki(server):
-    def invoke(*arguments, address=server.address):
-        return CliRunner().invoke(app, list(map(str, arguments)), env={"MEKIKI_ADDRESS": address})
+    def invoke(*arguments, address=server.address, typed=None):
+        return CliRunner().invoke(app, list(map(str, arguments)), input=typed, env={"MEKIKI_ADDRESS": address})
 
     return invoke
 
@@ -61,7 +61,8 @@ def commands(group=None, path=()):
 def test_the_commands_are_those_that_were_promised():
     names = {name.split()[0] for name, _ in commands()}
     promised = "push pull encode train score annotate explain classify export ops status sample-parts demo"
-    assert names == set(promised.split())
+    added = "evaluate enroll forget calibrate delete"
+    assert names == set(f"{promised} {added}".split())
 
 
 @pytest.mark.parametrize(
@@ -303,6 +304,111 @@ def test_training_a_detector_enrols_and_calibrates_it(server, mekiki):
     assert order == ["TrainDetector", "CalibrateDetector", "GetDetector"]
 
 
+def test_enrolling_takes_the_items_that_are_meant(server, mekiki):
+    items = [codec_pb2.ReadItemsResponse(item=codec_pb2.Item(item_id=str(i))) for i in range(20)]
+    server.answers["ReadItems"] = lambda _r, _c: iter(items)
+    server.answers["EnrollItems"] = lambda request, _c: anomaly_pb2.EnrollItemsResponse(
+        bank_version=7, enrolled_count=len(request.items) - 1, duplicate_count=1
+    )
+    result = mekiki("enroll", "parts", "more", "--label", "good", "--json")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert lines(result) == [{"bank_version": 7, "enrolled_count": 18, "duplicate_count": 2}]
+    asked = server.calls("ReadItems")[0].requests[0]
+    assert (asked.items.dataset, list(asked.items.labels), list(asked.items.splits)) == ("more", ["good"], [])
+    sent = [item for call in server.calls("EnrollItems") for item in call.requests[0].items]
+    assert [(item.item_id, item.image.item.dataset) for item in sent] == [(str(i), "more") for i in range(20)]
+    assert {item.image.item.form for item in sent} == {types_pb2.ITEM_FORM_ORIGINAL}
+    assert "18 enrolled, 2 had been there; bank version 7" in mekiki("enroll", "parts", "more").stdout
+    assert list(server.calls("ReadItems")[1].requests[0].items.splits) == ["train"]
+
+
+def test_enrolling_nothing_is_wrong_usage(server, mekiki):
+    result = mekiki("enroll", "parts", "screws", "--split", "trian")
+    assert result.exit_code == ExitCode.USAGE
+    assert server.calls("EnrollItems") == []
+
+
+def test_forgetting(server, mekiki):
+    server.answers["ForgetItems"] = lambda _r, _c: anomaly_pb2.ForgetItemsResponse(bank_version=8, forgotten_count=1)
+    result = mekiki("forget", "parts", "train/1.png", "train/2.png")
+    assert "parts: 1 of 2 forgotten; bank version 8" in result.stdout
+    assert list(server.calls("ForgetItems")[0].requests[0].item_ids) == ["train/1.png", "train/2.png"]
+    assert lines(mekiki("forget", "parts", "1", "--json")) == [{"bank_version": 8, "forgotten_count": 1}]
+    assert mekiki("forget", "parts").exit_code == ExitCode.USAGE
+
+
+def test_calibrating_alone(server, mekiki):
+    threshold = anomaly_pb2.Threshold(value=0.5, false_alarm_rate=0.05, confidence=0.9, normal_count=60)
+    ends_with(server, "CalibrateDetector", anomaly_pb2.CalibrateDetectorResponse(threshold=threshold, scores=[0.1]))
+    arguments = ["calibrate", "parts", "screws", "--false-alarm-rate", 0.05, "--confidence", 0.9, "--split", "held"]
+    said = mekiki(*arguments).stdout
+    assert "threshold 0.5: at most 5.00% false alarms, with 90% confidence, from 60 normals" in said
+    asked = server.calls("CalibrateDetector")[0].requests[0]
+    assert (asked.false_alarm_rate, asked.confidence, list(asked.items.splits)) == (0.05, 0.9, ["held"])
+    assert lines(mekiki(*arguments, "--json"))[0]["threshold"]["value"] == 0.5
+
+
+def evaluated(calibrated):
+    response = anomaly_pb2.EvaluateDetectorResponse(image_auroc=0.9876, average_precision=0.95)
+    response.labels.add(label="good", item_count=20)
+    response.labels.add(label="bent", item_count=10, image_auroc=0.98)
+    if calibrated:
+        response.false_alarms.CopyFrom(anomaly_pb2.Rate(count=1, total=20, lower=0.001, upper=0.249))
+        response.misses.CopyFrom(anomaly_pb2.Rate(count=3, total=10, lower=0.067, upper=0.652))
+        response.labels[0].anomalous.CopyFrom(anomaly_pb2.Rate(count=1, total=20))
+        response.labels[1].anomalous.CopyFrom(anomaly_pb2.Rate(count=7, total=10))
+    return response
+
+
+def test_evaluating_tells_false_alarms_and_misses_by_label(server, mekiki):
+    ends_with(server, "EvaluateDetector", evaluated(calibrated=True))
+    detector = anomaly_pb2.Detector(name="parts", threshold=anomaly_pb2.Threshold(value=0.5, normal_count=60))
+    server.answers["GetDetector"] = lambda _r, _c: anomaly_pb2.GetDetectorResponse(detector=detector)
+    result = mekiki("evaluate", "parts", "screws")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert "AUROC 0.9876" in result.stdout
+    assert "threshold 0.5" in result.stdout
+    assert "false alarms 1 of 20 (5.0%; 95 % interval 0.1% to 24.9%), misses 3 of 10 (30.0%" in result.stdout
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["good", "20", "1"] in rows
+    assert ["bent", "10", "0.9800", "3"] in rows
+    asked = server.calls("EvaluateDetector")[0].requests[0]
+    assert (list(asked.items.splits), list(asked.normal_labels)) == (["test"], ["good"])
+    (told,) = lines(mekiki("evaluate", "parts", "screws", "--normal-label", "ok", "--json"))
+    assert (told["image_auroc"], told["misses"]["count"], told["threshold"]["value"]) == (0.9876, 3, 0.5)
+    assert list(server.calls("EvaluateDetector")[1].requests[0].normal_labels) == ["ok"]
+
+
+def test_evaluating_without_a_threshold_says_so(server, mekiki):
+    ends_with(server, "EvaluateDetector", evaluated(calibrated=False))
+    said = mekiki("evaluate", "parts", "screws").stdout
+    assert "not calibrated" in said
+    assert ["good", "20"] in [line.split() for line in said.splitlines()]
+    assert lines(mekiki("evaluate", "parts", "screws", "--json"))[0]["threshold"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "rpc"), [("dataset", "DeleteDataset"), ("detector", "DeleteDetector"), ("classifier", "DeleteClassifier")]
+)
+def test_deleting_asks_first(server, mekiki, kind, rpc):
+    for answer in ("n\n", "", "\n"):  # no; nobody there; only Enter
+        result = mekiki("delete", kind, "parts", typed=answer)
+        assert result.exit_code == ExitCode.USAGE
+        assert f"Delete {kind} parts for good?" in result.stderr
+        assert "nothing was deleted" in result.stderr
+    assert server.asked == []
+    assert mekiki("delete", kind, "parts", typed="y\n").exit_code == ExitCode.DONE
+    assert lines(mekiki("delete", kind, "parts", "--yes", "--json")) == [{"deleted": kind, "name": "parts"}]
+    assert [getattr(call.requests[0], kind) for call in server.calls(rpc)] == ["parts"] * 2
+
+
+def test_deleting_what_is_not_there_is_a_refusal(server, mekiki):
+    import grpc
+
+    server.answers["DeleteDataset"] = lambda _r, context: context.abort(grpc.StatusCode.NOT_FOUND, "no such data set")
+    assert mekiki("delete", "dataset", "parts", "--yes").exit_code == ExitCode.REFUSED
+
+
 def test_training_a_classifier(server, mekiki):
     classifier = saliency_pb2.Classifier(name="kinds", version=2, labels=["nut", "bolt"], validation_accuracy=0.9)
     ends_with(server, "TrainClassifier", saliency_pb2.TrainClassifierResponse(classifier=classifier))
@@ -347,6 +453,20 @@ def test_export_writes_voc(server, mekiki, tmp_path):
     (xml,) = (tmp_path / "some" / "Annotations").iterdir()
     assert "proposed" not in xml.read_text()
     assert "accepted" in xml.read_text()
+
+
+def test_export_needs_nothing_of_the_demonstration(server, tmp_path):
+    import subprocess
+    import sys
+
+    item = codec_pb2.Item(item_id="1")
+    image = to_image(np.ones((6, 8, 3), np.uint8))
+    server.answers["ReadItems"] = lambda _r, _c: iter([codec_pb2.ReadItemsResponse(item=item, image=image)])
+    absent = 'import sys; sys.modules |= dict.fromkeys(["cv2", "jinja2", "markupsafe"])'
+    command = [sys.executable, "-c", f"{absent}; from mekiki.cli import main; main()", "export", "parts", tmp_path]
+    subprocess.run([*command, "--address", server.address], check=True, capture_output=True)
+    with Image.open(tmp_path / "JPEGImages" / "1.jpg") as written:
+        assert written.size == (8, 6)
 
 
 def test_ops_lists_shows_waits_and_cancels(server, mekiki):
@@ -449,10 +569,34 @@ def test_a_bug_has_an_exit_code_of_its_own(monkeypatch, capsys):
     assert "RuntimeError: oh" in capsys.readouterr().err
 
 
-def test_the_sdk_needs_nothing_of_the_command_line():
+def loaded_by(statement, modules):
     import subprocess
     import sys
 
+    look = f"import sys; {statement}; print(*sorted({modules} & set(sys.modules)))"
+    return subprocess.check_output([sys.executable, "-c", look], text=True).split()
+
+
+def test_the_sdk_needs_nothing_of_the_command_line():
     heavy = {"typer", "rich", "PIL.Image", "torch", "cv2", "matplotlib"}
-    look = f"import sys, mekiki; print(sorted({heavy} & set(sys.modules)))"
-    assert subprocess.check_output([sys.executable, "-c", look], text=True).strip() == "[]"
+    assert loaded_by("import mekiki; mekiki.Client, mekiki.AsyncClient", heavy) == []
+
+
+def test_importing_the_sdk_loads_nothing_before_it_is_used():
+    heavy = {"numpy", "grpc", "google.protobuf", "asyncio", "mekiki._public"}
+    assert loaded_by("import mekiki", heavy) == []
+    assert loaded_by("from mekiki.types.v1 import types_pb2", {"numpy", "grpc", "mekiki._public"}) == []
+    assert loaded_by("import mekiki; mekiki.Box", heavy) == sorted(heavy)
+
+
+def test_every_public_name_is_there_and_no_other():
+    import mekiki
+    from mekiki import _public, errors
+
+    assert mekiki.__all__ == sorted(mekiki.__all__)
+    assert all(getattr(mekiki, name) is getattr(_public, name) for name in mekiki.__all__)
+    assert set(mekiki.__all__) <= set(dir(mekiki))
+    assert mekiki.errors is errors
+    for name in ("nonsense", "_nonsense", "__wrapped__"):
+        with pytest.raises(AttributeError, match=f"module 'mekiki' has no attribute '{name}'"):
+            getattr(mekiki, name)

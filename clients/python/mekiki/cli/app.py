@@ -9,6 +9,8 @@ import typer
 
 from mekiki.cli.codes import EPILOG, ExitCode
 from mekiki.cli.datasets import encode, export, pull, push
+from mekiki.cli.deletion import delete
+from mekiki.cli.detectors import calibrate, enroll, evaluate, forget
 from mekiki.cli.models import annotate, classify, explain, score
 from mekiki.cli.showcase import demo, sample_parts
 from mekiki.cli.state import ops, status
@@ -22,11 +24,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog=EPILOG,
 )
-for command in (push, pull, encode, score, annotate, explain, classify, export, status, demo):
+DATA = (push, pull, encode, export)
+MODELS = (enroll, forget, calibrate, score, evaluate, classify, explain, annotate)
+for command in (*DATA, *MODELS, status, demo):
     app.command(epilog=EPILOG)(command)
 app.command("sample-parts", epilog=EPILOG)(sample_parts)
 app.add_typer(train, name="train")
 app.add_typer(ops, name="ops")
+app.add_typer(delete, name="delete")
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 -- typer passes the option's value

@@ -15,7 +15,7 @@ class ExitCode(IntEnum):
     """Everything was done, and `--fail-on-anomaly` found an anomaly."""
 
     USAGE = 2
-    """The command line, a file or a folder is not as it should be; nothing was asked of a service."""
+    """The command line, a file or a folder is not as it should be, or nobody said yes; no service changed anything."""
 
     REFUSED = 3
     """A service answered an error, for all or for some of what was asked."""

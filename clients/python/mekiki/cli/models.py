@@ -8,6 +8,7 @@ import typer
 from mekiki import Classification, ExplainMethod, Explanation, FitMethod, FitOptions, ItemFilter, ScoredImage
 from mekiki.cli.codes import ExitCode
 from mekiki.cli.datasets import DatasetName, Labels, Splits
+from mekiki.cli.detectors import DetectorName
 from mekiki.cli.folder import list_images
 from mekiki.cli.frames import Gallery, paint_all
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
@@ -17,7 +18,7 @@ ClassifierName = Annotated[str, typer.Argument(metavar="CLASSIFIER", help="Name 
 
 
 def score(
-    detector: Annotated[str, typer.Argument(metavar="DETECTOR", help="Name of the detector.")],
+    detector: DetectorName,
     images: Images,
     *,
     out: Annotated[Path | None, typer.Option(help="Folder for the images with their heat maps over them.")] = None,

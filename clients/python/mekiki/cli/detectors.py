@@ -1,0 +1,171 @@
+"""Commands about what a detector knows: enroll, forget, calibrate, evaluate."""
+
+from typing import Annotated
+
+import typer
+
+from mekiki import Client, EnrolledItem, Enrolment, Evaluation, ItemFilter, ItemRef, LabelEvaluation, Rate, Threshold
+from mekiki.cli.datasets import DatasetName, Labels, Splits
+from mekiki.cli.output import Output
+from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
+
+ENROLL_STEP = 16  # items a call: the progress bar moves between calls
+
+DetectorName = Annotated[str, typer.Argument(metavar="DETECTOR", help="Name of the detector.")]
+FalseAlarmRate = Annotated[float | None, typer.Option(help="At most this share of normals; default 0.01.")]
+
+
+def enroll(
+    detector: DetectorName,
+    dataset: DatasetName,
+    *,
+    split: Splits = None,
+    label: Labels = None,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Add normal items to a detector's bank; it takes effect at once. What is there already is left alone.
+
+    Without --split and --label the items are those of split "train"; they must all be normal.
+    """
+    # Original pixels, prepared by the service where the detector wants that: so what was pushed after the data set was
+    # encoded, or lies in another one, can be enrolled too.
+    wanted = select_items(dataset, split, label, otherwise="train")
+    with session(address, json=json) as (client, output):
+        enrolled = enroll_all(client, output, detector, wanted)
+        output.say(
+            f"{detector}: {enrolled.enrolled_count} enrolled, {enrolled.duplicate_count} had been there; "
+            f"bank version {enrolled.bank_version}"
+        )
+        output.value(enrolled)
+
+
+def select_items(dataset: str, split: list[str] | None, label: list[str] | None, *, otherwise: str) -> ItemFilter:
+    """The items that a command means; those of split `otherwise` where it was given neither splits nor labels."""
+    return ItemFilter(dataset, labels=label or (), splits=split or ([] if label else [otherwise]))
+
+
+def enroll_all(client: Client, output: Output, detector: str, wanted: ItemFilter) -> Enrolment:
+    """Enrols items in a bank; the anomaly service fetches their pixels itself.
+
+    Raises:
+        ValueError: there are none.
+    """
+    ids = [read.item.item_id for read in client.codec.read_items(wanted, metadata_only=True)]
+    if not ids:
+        raise ValueError(f"no item of {wanted.dataset} is meant: see --split and --label")
+    normals = [EnrolledItem(name, ItemRef(wanted.dataset, name, wanted.form, wanted.encoding_id)) for name in ids]
+    total = Enrolment(0, 0, 0)
+    with output.bar(f"enrolling into {detector}") as bar:
+        for start in range(0, len(normals), ENROLL_STEP):
+            some = client.anomaly.enroll_items(detector, normals[start : start + ENROLL_STEP])
+            total = Enrolment(
+                some.bank_version,
+                total.enrolled_count + some.enrolled_count,
+                total.duplicate_count + some.duplicate_count,
+            )
+            bar.show(min(start + ENROLL_STEP, len(normals)), len(normals))
+    return total
+
+
+def forget(
+    detector: DetectorName,
+    items: Annotated[list[str], typer.Argument(metavar="ITEM", help="Identifiers of enrolled items.")],
+    *,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Take items out of a detector's bank; it takes effect at once. What is not there is left out."""
+    with session(address, json=json) as (client, output):
+        forgotten = client.anomaly.forget_items(detector, items)
+        output.say(
+            f"{detector}: {forgotten.forgotten_count} of {len(items)} forgotten; bank version {forgotten.bank_version}"
+        )
+        output.value(forgotten)
+
+
+def calibrate(  # noqa: PLR0913 -- a command's options
+    detector: DetectorName,
+    dataset: DatasetName,
+    *,
+    false_alarm_rate: FalseAlarmRate = None,
+    confidence: Annotated[float | None, typer.Option(help="Probability that this holds; default 0.95.")] = None,
+    split: Splits = None,
+    label: Labels = None,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Set a detector's threshold from normal items, enrolled or not.
+
+    Without --split and --label the items are those of split "train"; they must all be normal.
+    """
+    wanted = select_items(dataset, split, label, otherwise="train")
+    with session(address, json=json) as (client, output):
+        operation = client.anomaly.calibrate_detector(
+            detector, wanted, false_alarm_rate=false_alarm_rate, confidence=confidence
+        )
+        calibration = follow(operation, output, f"calibrating {detector}")
+        say_threshold(calibration.threshold, output)
+        output.value(calibration)
+
+
+def say_threshold(threshold: Threshold, output: Output) -> None:
+    """A threshold with its promise."""
+    output.say(
+        f"threshold {threshold.value:.4g}: at most {threshold.false_alarm_rate:.2%} false alarms, "
+        f"with {threshold.confidence:.0%} confidence, from {threshold.normal_count} normals"
+    )
+
+
+def evaluate(
+    detector: DetectorName,
+    dataset: DatasetName,
+    *,
+    normal_label: Annotated[
+        list[str] | None, typer.Option(help='Items with this first label are normal; may be repeated; default "good".')
+    ] = None,
+    split: Splits = None,
+    label: Labels = None,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Measure a detector on labelled items: AUROC, and false alarms and misses at its threshold.
+
+    Without --split and --label the items are those of split "test".
+    """
+    wanted = select_items(dataset, split, label, otherwise="test")
+    normal = normal_label or ["good"]
+    with session(address, json=json) as (client, output):
+        threshold = client.anomaly.get_detector(detector).threshold
+        operation = client.anomaly.evaluate_detector(detector, wanted, normal_labels=normal)
+        evaluation = follow(operation, output, f"evaluating {detector}")
+        _say_evaluation(evaluation, threshold, output)
+        rows = (_row(each, is_normal=each.label in normal) for each in evaluation.labels)
+        output.table(["label", "items", "auroc", "false alarms", "misses"], rows)
+        output.value({**vars(evaluation), "threshold": threshold})
+
+
+def _say_evaluation(evaluation: Evaluation, threshold: Threshold | None, output: Output) -> None:
+    model = evaluation.model
+    output.say(
+        f"{model.name} version {model.version}, bank version {model.bank_version}: AUROC {evaluation.image_auroc:.4f}, "
+        f"average precision {evaluation.average_precision:.4f}"
+    )
+    if threshold is None or evaluation.false_alarms is None or evaluation.misses is None:
+        output.say("not calibrated, so there are neither false alarms nor misses")
+        return
+    say_threshold(threshold, output)
+    output.say(f"false alarms {_tell_rate(evaluation.false_alarms)}, misses {_tell_rate(evaluation.misses)}")
+
+
+def _tell_rate(rate: Rate) -> str:
+    return f"{rate.count} of {rate.total} ({rate.share:.1%}; 95 % interval {rate.lower:.1%} to {rate.upper:.1%})"
+
+
+def _row(told: LabelEvaluation, *, is_normal: bool) -> list[object]:
+    auroc = "" if told.image_auroc is None else f"{told.image_auroc:.4f}"
+    if told.anomalous is None:
+        return [told.label, told.item_count, auroc, "", ""]
+    if is_normal:
+        return [told.label, told.item_count, auroc, told.anomalous.count, ""]
+    return [told.label, told.item_count, auroc, "", told.anomalous.total - told.anomalous.count]
