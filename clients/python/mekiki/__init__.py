@@ -9,114 +9,26 @@
 `AsyncClient` has the same methods, to be awaited. Everything public is here or in `mekiki.errors`.
 """
 
-from mekiki import errors
-from mekiki._async.client import AsyncClient
-from mekiki._async.operation import AsyncOperation
-from mekiki._sync.client import Client
-from mekiki._sync.operation import Operation
-from mekiki._values.annotation import (
-    Affine,
-    Annotation,
-    AnnotationState,
-    Box,
-    LabelScore,
-    ModelRef,
-    WeightsOrigin,
-)
-from mekiki._values.anomaly import (
-    Detector,
-    EnrolledItem,
-    Enrolment,
-    Forgetting,
-    MetricEngine,
-    MetricLoss,
-    PatchEngine,
-    ScoredImage,
-    Threshold,
-    Verdict,
-)
-from mekiki._values.boxfit import AnnotatedDataset, AnnotatedImage, BoxFit, FitMethod, FitOptions, MapLike
-from mekiki._values.dataset import (
-    AlignmentMethod,
-    BackgroundRemoval,
-    Dataset,
-    EncodedDataset,
-    Encoding,
-    EncodingOptions,
-    ItemFilter,
-    ItemsLike,
-)
-from mekiki._values.evaluation import Calibration, Evaluation, ItemScore, LabelEvaluation, Rate
-from mekiki._values.frame import Answer, Frame
-from mekiki._values.image import Heatmap, ImageLike, ItemForm, ItemRef
-from mekiki._values.item import Alignment, AppendedItem, Item, NewItem, PreparedImage, ReadItem
-from mekiki._values.progress import Progress
-from mekiki._values.saliency import Classification, Classifier, ExplainMethod, Explanation
-from mekiki._values.service import ServiceStatus
-from mekiki._wire.policy import ClientOptions, RetryPolicy
-from mekiki.errors import MekikiError
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Affine",
-    "Alignment",
-    "AlignmentMethod",
-    "AnnotatedDataset",
-    "AnnotatedImage",
-    "Annotation",
-    "AnnotationState",
-    "Answer",
-    "AppendedItem",
-    "AsyncClient",
-    "AsyncOperation",
-    "BackgroundRemoval",
-    "Box",
-    "BoxFit",
-    "Calibration",
-    "Classification",
-    "Classifier",
-    "Client",
-    "ClientOptions",
-    "Dataset",
-    "Detector",
-    "EncodedDataset",
-    "Encoding",
-    "EncodingOptions",
-    "EnrolledItem",
-    "Enrolment",
-    "Evaluation",
-    "ExplainMethod",
-    "Explanation",
-    "FitMethod",
-    "FitOptions",
-    "Forgetting",
-    "Frame",
-    "Heatmap",
-    "ImageLike",
-    "Item",
-    "ItemFilter",
-    "ItemForm",
-    "ItemRef",
-    "ItemScore",
-    "ItemsLike",
-    "LabelEvaluation",
-    "LabelScore",
-    "MapLike",
-    "MekikiError",
-    "MetricEngine",
-    "MetricLoss",
-    "ModelRef",
-    "NewItem",
-    "Operation",
-    "PatchEngine",
-    "PreparedImage",
-    "Progress",
-    "Rate",
-    "ReadItem",
-    "RetryPolicy",
-    "ScoredImage",
-    "ServiceStatus",
-    "Threshold",
-    "Verdict",
-    "WeightsOrigin",
-    "errors",
-]
+if TYPE_CHECKING:
+    from mekiki._public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        """A public name, loaded when it is first used.
+
+        numpy and gRPC take most of a second: whoever imports `mekiki.codec.v1` or a type's name alone is spared them.
+        """
+        if name == "errors":  # a module, which the gathering imports by this very way
+            return import_module("mekiki.errors")
+        public = import_module("mekiki._public") if name == "__all__" or not name.startswith("_") else None
+        try:
+            value = globals()[name] = getattr(public, name)
+        except AttributeError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *import_module("mekiki._public").__all__})

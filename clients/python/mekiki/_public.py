@@ -1,0 +1,113 @@
+"""Everything public, gathered: `mekiki` looks names up here when they are first used."""
+
+from mekiki import errors
+from mekiki._async.client import AsyncClient
+from mekiki._async.operation import AsyncOperation
+from mekiki._sync.client import Client
+from mekiki._sync.operation import Operation
+from mekiki._values.annotation import (
+    Affine,
+    Annotation,
+    AnnotationState,
+    Box,
+    LabelScore,
+    ModelRef,
+    WeightsOrigin,
+)
+from mekiki._values.anomaly import (
+    Detector,
+    EnrolledItem,
+    Enrolment,
+    Forgetting,
+    MetricEngine,
+    MetricLoss,
+    PatchEngine,
+    ScoredImage,
+    Threshold,
+    Verdict,
+)
+from mekiki._values.boxfit import AnnotatedDataset, AnnotatedImage, BoxFit, FitMethod, FitOptions, MapLike
+from mekiki._values.dataset import (
+    AlignmentMethod,
+    BackgroundRemoval,
+    Dataset,
+    EncodedDataset,
+    Encoding,
+    EncodingOptions,
+    ItemFilter,
+    ItemsLike,
+)
+from mekiki._values.evaluation import Calibration, Evaluation, ItemScore, LabelEvaluation, Rate
+from mekiki._values.frame import Answer, Frame
+from mekiki._values.image import Heatmap, ImageLike, ItemForm, ItemRef
+from mekiki._values.item import Alignment, AppendedItem, Item, NewItem, PreparedImage, ReadItem
+from mekiki._values.progress import Progress
+from mekiki._values.saliency import Classification, Classifier, ExplainMethod, Explanation
+from mekiki._values.service import ServiceStatus
+from mekiki._wire.policy import ClientOptions, RetryPolicy
+from mekiki.errors import MekikiError
+
+__all__ = [
+    "Affine",
+    "Alignment",
+    "AlignmentMethod",
+    "AnnotatedDataset",
+    "AnnotatedImage",
+    "Annotation",
+    "AnnotationState",
+    "Answer",
+    "AppendedItem",
+    "AsyncClient",
+    "AsyncOperation",
+    "BackgroundRemoval",
+    "Box",
+    "BoxFit",
+    "Calibration",
+    "Classification",
+    "Classifier",
+    "Client",
+    "ClientOptions",
+    "Dataset",
+    "Detector",
+    "EncodedDataset",
+    "Encoding",
+    "EncodingOptions",
+    "EnrolledItem",
+    "Enrolment",
+    "Evaluation",
+    "ExplainMethod",
+    "Explanation",
+    "FitMethod",
+    "FitOptions",
+    "Forgetting",
+    "Frame",
+    "Heatmap",
+    "ImageLike",
+    "Item",
+    "ItemFilter",
+    "ItemForm",
+    "ItemRef",
+    "ItemScore",
+    "ItemsLike",
+    "LabelEvaluation",
+    "LabelScore",
+    "MapLike",
+    "MekikiError",
+    "MetricEngine",
+    "MetricLoss",
+    "ModelRef",
+    "NewItem",
+    "Operation",
+    "PatchEngine",
+    "PreparedImage",
+    "Progress",
+    "Rate",
+    "ReadItem",
+    "RetryPolicy",
+    "ScoredImage",
+    "ServiceStatus",
+    "Threshold",
+    "Verdict",
+    "WeightsOrigin",
+    "errors",
+]
