@@ -181,21 +181,65 @@ def test_every_verb_of_the_contract_has_a_deadline_of_its_own():
                 assert verb_of(method.name) in VERBS.values(), method.name
 
 
-def test_a_read_is_begun_again_only_before_its_first_answer(server, client):
+def read_and_break(pieces):
+    """Answers all items, always from the first; attempt number n breaks after `pieces[n]` of them."""
+    attempts = iter(pieces)
+
+    def read(_request, context):
+        for number in range(next(attempts, 9)):
+            yield codec_pb2.ReadItemsResponse(item=codec_pb2.Item(item_id=str(number)))
+        if number < 8:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    return read
+
+
+NEWEST = mekiki.ItemFilter("screws", form=mekiki.ItemForm.PREPARED)
+NAMED = mekiki.ItemFilter("screws", form=mekiki.ItemForm.PREPARED, encoding_id="prepared-1")
+
+
+@pytest.mark.parametrize("wanted", ["screws", NAMED], ids=["original", "of one encoding"])
+def test_a_broken_read_goes_on_without_losing_or_repeating_an_item(server, client, wanted):
+    server.answers["ReadItems"] = read_and_break([3, 1, 3, 7])
+    assert [read.item.item_id for read in client.codec.read_items(wanted)] == list("012345678")
+    assert len(server.calls("ReadItems")) == 5
+
+
+async def test_a_broken_async_read_goes_on(server):
+    server.answers["ReadItems"] = read_and_break([4, 4])
+    async with mekiki.AsyncClient(server.address, options=FAST) as client:
+        assert [read.item.item_id async for read in client.codec.read_items("screws")] == list("012345678")
+
+
+def test_a_read_that_comes_no_further_is_given_up(server, client):
+    server.answers["ReadItems"] = read_and_break([3] * 100)
+    items = client.codec.read_items("screws")
+    assert [next(items).item.item_id for _ in range(3)] == list("012")
+    with pytest.raises(errors.Unavailable, match="gone"):
+        next(items)
+    assert len(server.calls("ReadItems")) == FAST.retry.attempts
+
+
+def test_two_encodings_are_never_mixed_in_one_read(server, client):
+    """Whoever asks for the newest encoding gets one: it may be another one after the break."""
+    server.answers["ReadItems"] = read_and_break([3])
+    items = client.codec.read_items(NEWEST)
+    assert [next(items).item.item_id for _ in range(3)] == list("012")
+    with pytest.raises(errors.Unavailable, match="gone"):
+        next(items)
+    assert len(server.calls("ReadItems")) == 1
+
+
+def test_a_read_that_never_began_is_begun_again_whatever_it_reads(server, client):
     attempts = itertools.count()
 
     def read(_request, context):
         if next(attempts) == 0:
             context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
         yield codec_pb2.ReadItemsResponse(item=codec_pb2.Item(item_id="1"))
-        context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
 
     server.answers["ReadItems"] = read
-    items = client.codec.read_items("screws", metadata_only=True)
-    assert next(items).item.item_id == "1"
-    with pytest.raises(errors.Unavailable, match="gone"):
-        next(items)
-    assert len(server.calls("ReadItems")) == 2
+    assert [read.item.item_id for read in client.codec.read_items(NEWEST)] == ["1"]
 
 
 def test_items_are_read_as_they_are_asked_for(server, client):

@@ -15,6 +15,7 @@ from mekiki._values.image import ImageLike, to_image
 from mekiki._values.item import AppendedItem, Item, NewItem, PreparedImage, ReadItem
 from mekiki._wire import asynchronous as wire
 from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
+from mekiki.types.v1 import types_pb2
 
 PAGE_SIZE = 1000
 
@@ -101,13 +102,19 @@ class AsyncCodec:
     ) -> AsyncGenerator[ReadItem, None]:
         """Reads items lazily, in the order of their identifiers; a damaged one carries its error.
 
+        A connection that breaks is made again and the items go on where they stopped, none twice and none missing; one
+        that was appended meanwhile may come out of order. Only prepared pixels of "the newest" encoding are not read
+        on, because a newer one may have come: the break is raised, unless nothing had been read.
+
         Args:
             items: a filter, or a data set's name for all of it.
             metadata_only: leave out the pixels.
             timeout_s: deadline of the whole stream; default an hour.
         """
         request = codec_pb2.ReadItemsRequest(items=to_item_filter(items), metadata_only=metadata_only)
-        async with aclosing(self._funnel.read(self._stub.ReadItems, request, timeout_s)) as responses:
+        is_fixed = request.items.form != types_pb2.ITEM_FORM_PREPARED or bool(request.items.encoding_id)
+        identify = _identify if is_fixed else None
+        async with aclosing(self._funnel.read(self._stub.ReadItems, request, timeout_s, identify)) as responses:
             async for response in responses:
                 yield ReadItem.from_proto(response)
 
@@ -191,3 +198,7 @@ class AsyncCodec:
         ) as answers:
             async for answer in answers:
                 yield answer
+
+
+def _identify(response: codec_pb2.ReadItemsResponse) -> str:
+    return response.item.item_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # gRPC's multi-callables are generic for type checkers only
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 import grpc
@@ -60,14 +60,26 @@ class Funnel:
         method: wire.UnaryStreamMultiCallable[Request, Response],
         request: Request,
         timeout_s: float | None,
+        identify: Callable[[Response], str] | None = None,
     ) -> AsyncGenerator[Response, None]:
-        """The answers of a stream, read as they are asked for; not begun again once the first one came."""
+        """The answers of a stream, read as they are asked for.
+
+        After the first answer it is begun again only where `identify` tells answers apart: those that came are then
+        left out. Without it the first answer ends all retries.
+        """
         call = Call(self.options, timeout_s or verb_of(rpc_of(request)).timeout_s, repeatable=True)
+        came: set[str] = set()
         while True:
             stream = method(request, timeout=call.remaining_s(), metadata=call.metadata)
             try:
                 async for response in stream:
-                    call.repeatable = False
+                    if identify is None:
+                        call.repeatable = False
+                    elif (known := identify(response)) in came:
+                        continue
+                    else:
+                        came.add(known)
+                        call.progress()
                     yield response
             except grpc.RpcError as failure:
                 pause_s = call.pause_s(errors.from_rpc(failure, call.request_id))
