@@ -1,11 +1,12 @@
 """What a data set holds: a manifest that names chunks of items, copied on write.
 
 Manifests stay small (one line a chunk of 128 items), so that changing an item of ten thousand writes one chunk and one
-manifest. Chunks are named by their content and never change, so a reader of an older manifest is never disturbed.
+manifest. Chunks never change, so a reader of an older manifest is never disturbed; each has a name of its own, by which
+only the manifests know it that its writer made, so that one which none of them names any more can be swept.
 """
 
-import hashlib
 import json
+import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -113,7 +114,7 @@ class Catalog:
         """Writes the chunks that change and returns the body of the next manifest."""
         folder = locate(name, body["incarnation"])
         old = [self._read(f"{folder}/{key}") for key in body["chunks"]]
-        new = [tuple(changed.get(item.item_id, item) for item in chunk) for chunk in old]
+        new = [_replace(chunk, changed) for chunk in old]
         if added and new and len(new[-1]) < CHUNK_ITEMS:
             room = CHUNK_ITEMS - len(new[-1])
             new[-1] += tuple(added[:room])
@@ -130,10 +131,7 @@ class Catalog:
             if key in self._chunks:
                 self._chunks.move_to_end(key)
                 return self._chunks[key]
-        try:
-            chunk = tuple(from_json(value) for value in json.loads(self._store.get(key))["items"])
-        except (ValueError, KeyError, TypeError, NotFound) as error:
-            raise DataLoss(f"the list of items {key} is damaged or gone") from error
+        chunk = read_chunk(self._store, key)
         self._keep(key, chunk)
         return chunk
 
@@ -141,8 +139,8 @@ class Catalog:
         text = json.dumps(
             {"format": FORMAT, "items": [to_json(item) for item in chunk]}, separators=(",", ":")
         ).encode()
-        name = f"items/{hashlib.sha256(text).hexdigest()[:40]}.json"
-        with suppress(AlreadyExists):
+        name = f"items/{secrets.token_hex(20)}.json"
+        with suppress(AlreadyExists):  # it can only be ours: the answer was lost on the way and the call repeated
             self._store.create(f"{folder}/{name}", text)
         self._keep(f"{folder}/{name}", chunk)
         return name
@@ -152,6 +150,21 @@ class Catalog:
             self._chunks[key] = chunk
             while len(self._chunks) > _CHUNKS_KEPT:
                 self._chunks.popitem(last=False)
+
+
+def _replace(chunk: tuple[Item, ...], changed: Mapping[str, Item]) -> tuple[Item, ...]:
+    """Returns the very same chunk where nothing changes."""
+    if changed.keys().isdisjoint(item.item_id for item in chunk):
+        return chunk
+    return tuple(changed.get(item.item_id, item) for item in chunk)
+
+
+def read_chunk(store: Store, key: str) -> tuple[Item, ...]:
+    """Returns the items of a chunk; raises DataLoss where it is damaged or gone."""
+    try:
+        return tuple(from_json(value) for value in json.loads(store.get(key))["items"])
+    except (ValueError, KeyError, TypeError, NotFound) as error:
+        raise DataLoss(f"the list of items {key} is damaged or gone") from error
 
 
 def _count(items: Iterable[Item]) -> Body:

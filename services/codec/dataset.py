@@ -4,7 +4,7 @@
     datasets/<name>/<incarnation>/   segments/ (pixels), items/ (chunks), encodings/ (prepared versions)
 
 Pixels and chunks are written before the manifest that names them: whoever is killed in between leaves the old version,
-and some objects that nothing names.
+and some objects that nothing names, which a sweep removes (see `litter`).
 """
 
 import secrets
@@ -17,8 +17,10 @@ from services.codec.catalog import Catalog, Snapshot, is_alive, locate, start_bo
 from services.codec.items import Annotation, Item, Pixels, Place, has_shape, hash_pixels
 from services.codec.segments import Named, Segments
 from services.codec.storage import Body, Log, OpenLog, Store
-from services.runtime.errors import AlreadyExists, Conflict, DataLoss, MekikiError, NotFound
+from services.runtime.errors import AlreadyExists, Conflict, DataLoss, MekikiError, NotFound, Unavailable
 
+GRACE_S = 86_400.0
+"""Unless told otherwise, how long what was written may wait for the manifest that names it."""
 _SEGMENTS_OPEN = 64
 
 
@@ -56,9 +58,13 @@ class Change:
 
 
 class Datasets:
-    """All data sets of a store. Safe to use from several threads, and beside other processes."""
+    """All data sets of a store. Safe to use from several threads, and beside other processes.
 
-    def __init__(self, store: Store, open_log: OpenLog) -> None:
+    `grace_s` is the sweep's: what was written longer ago is not named any more.
+    """
+
+    def __init__(self, store: Store, open_log: OpenLog, grace_s: float = GRACE_S) -> None:
+        self.grace_s = grace_s
         self._store = store
         self._open_log = open_log
         self._catalog = Catalog(store)
@@ -123,7 +129,9 @@ class Datasets:
 
         Raises:
             NotFound: no such data set.
+            Unavailable: it took so long that a sweep may have begun to take what was written; nothing was appended.
         """
+        begun_s = time.time()
         snapshot = self.open(name)
         hashes = [hash_pixels(item.pixels) for item in new]
         fresh: dict[str, Named] = {}
@@ -134,7 +142,7 @@ class Datasets:
         if fresh:
             places, stored = self.segments(snapshot).write_exact(list(fresh.values()))
             created = _create_items(new, fresh, places)
-            snapshot = self._commit_new(snapshot, created, stored)
+            snapshot = self._commit_new(snapshot, created, stored, begun_s)
         return _acknowledge(new, hashes, created, snapshot)
 
     def update(self, name: str, changes: Sequence[Change]) -> list[Item | MekikiError]:
@@ -198,8 +206,10 @@ class Datasets:
             )
         return pixels
 
-    def _commit_new(self, snapshot: Snapshot, created: dict[str, Item], stored: int) -> Snapshot:
+    def _commit_new(self, snapshot: Snapshot, created: dict[str, Item], stored: int, begun_s: float) -> Snapshot:
         def add(newest: Snapshot) -> Body:
+            if time.time() - begun_s > self.grace_s:  # not monotonic: a machine that slept counts, too
+                raise Unavailable(f"appending took longer than {self.grace_s:g} s; append again")
             added = [item for item in created.values() if item.item_id not in newest.items]
             body = self._catalog.replace_items(newest.name, newest.body, {}, added)
             return {**body, "stored_bytes": body["stored_bytes"] + stored}

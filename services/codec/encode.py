@@ -5,9 +5,9 @@
 3. The record is written, and the next manifest names it.
 """
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -125,31 +125,39 @@ class Encoder:
         self._every_s = checkpoint_every_s
         self._saved = time.monotonic()
 
-    def encode(self, name: str, options: Options, remover: Remover | None, operation: str) -> Record:
-        """Returns the new encoding, durable.
+    def encode(self, name: str, options: Options, remover: Remover | None) -> Record:
+        """Returns the new encoding, durable; goes on where the kept notes end, or returns what they led to.
 
         Args:
             name: of the data set.
             options: with defaults still open; see `fill_options`.
             remover: finds the parts; None where no background is removed.
-            operation: names this work; the same name goes on where a lost worker stopped, or returns what it made.
 
         Raises:
             NotFound, FailedPrecondition, InvalidArgument: as `fill_options` and `open_reference`.
             Cancelled: the progress said so.
         """
-        kept = self._progress.load()
-        notes = Notes(self._datasets.open(name).number) if kept is None else Notes.from_bytes(kept)
-        snapshot = self._datasets.open_version(name, notes.version)
-        token = hashlib.sha256(f"{operation} {notes.version}".encode()).hexdigest()[:16]
-        if not _is_published(self._datasets.open(name), token):
-            work = self._prepare(snapshot, options, remover, token)
+        notes, snapshot = self._recall(self._datasets.open(name))
+        if not _is_published(snapshot, notes.token):
+            work = self._prepare(snapshot, options, remover, notes.token)
             self._place_all(work, notes)
             blank: Blanking = "union" if options.blank_background else "none"
             recipe = make_recipe(work.placer, notes.union, blank, work.options.mask_margin)
             self._encode_all(work, recipe, notes)
             self._write(work, recipe, notes)
-        return self._publish(snapshot, token)
+        return self._publish(snapshot, notes.token)
+
+    def _recall(self, newest: Snapshot) -> tuple[Notes, Snapshot]:
+        """Returns the notes to go on from and their version; new ones where a sweep may have been there since."""
+        kept = self._progress.load()
+        if kept is not None:
+            notes = Notes.from_bytes(kept)
+            if _is_published(newest, notes.token):
+                return notes, newest
+            if time.time() - notes.saved_s < self._datasets.grace_s:
+                with suppress(DataLoss):
+                    return notes, self._datasets.open_version(newest.name, notes.version)
+        return Notes(newest.number), newest
 
     def _prepare(self, snapshot: Snapshot, options: Options, remover: Remover | None, token: str) -> _Work:
         options = fill_options(snapshot, options)

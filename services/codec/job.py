@@ -34,7 +34,7 @@ def encode_dataset(request: codec_pb2.EncodeDatasetRequest, job: Job) -> codec_p
     options = messages.read_options(request.options)
     with closing(open_codec(settings, job.store)) as codec:
         threads = count_threads(settings)
-        record = codec.encode(request.dataset, options, JobProgress(job), job.operation_name, threads)
+        record = codec.encode(request.dataset, options, JobProgress(job), threads)
         mask = codec.encodings.read_mask(codec.datasets.open(request.dataset), record)
     return codec_pb2.EncodeDatasetResponse(
         encoding=answers.write_encoding(record, mask), background_description=record.background_description

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 
 from services.codec.background import MODEL_FILE, Remover, open_remover
-from services.codec.dataset import Datasets
+from services.codec.dataset import GRACE_S, Datasets
 from services.codec.encode import Encoder, Progress
 from services.codec.encoding import Encodings, Options, Preparer, Record
 from services.codec.items import Item
@@ -36,10 +36,18 @@ class Codec:
         open_log: opens a log of manifests in it.
         model_folders: where rembg's model is looked for, first come first served.
         idle_s: rembg's process ends after this time without an image.
+        grace_s: how long what was written may wait for the manifest that names it.
     """
 
-    def __init__(self, store: Store, open_log: OpenLog, model_folders: Sequence[Path], idle_s: float = 300.0) -> None:
-        self.datasets = Datasets(store, open_log)
+    def __init__(
+        self,
+        store: Store,
+        open_log: OpenLog,
+        model_folders: Sequence[Path],
+        idle_s: float = 300.0,
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self.datasets = Datasets(store, open_log, grace_s)
         self.encodings = Encodings(store)
         self._store = store
         self._folders = model_folders

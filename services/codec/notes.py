@@ -2,6 +2,8 @@
 
 import base64
 import json
+import secrets
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +23,8 @@ class Notes:
 
     Attributes:
         version: of the data set.
+        token: names the encoding's folder, which is nobody else's.
+        saved_s: when they were last kept, seconds since 1970.
         placed: per item its alignment and its small picture.
         union: of the masks so far, on the canvas.
         unreadable: items that are damaged.
@@ -29,6 +33,8 @@ class Notes:
     """
 
     version: int
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    saved_s: float = 0.0
     placed: dict[str, tuple[Alignment, NDArray[np.uint8]]] = field(default_factory=dict)
     union: Mask | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -59,6 +65,7 @@ class Notes:
 
     def to_bytes(self) -> bytes:
         """Returns what `from_bytes` takes."""
+        self.saved_s = time.time()
         union = None if self.union is None else base64.b64encode(_pack(self.union)).decode()
         placed = {name: _pack_placed(*placed) for name, placed in self.placed.items()}
         value = {**vars(self), "placed": placed, "union": union}

@@ -3,12 +3,14 @@
     <folder>/<id>.mp4 or <id>.png    the pixels; `ffmpeg` or any viewer reads them
     <folder>/<id>.json               which item is which frame, the SHA-256 of its pixels, where each GOP's bytes lie
 
-The id is a SHA-256 of all of it, so that writing the same piece twice is writing it once.
+The id is a SHA-256 of all of it, so that writing the same piece twice is writing it once; and of a random salt where a
+writer must not build upon what a dead one left, which a sweep may be about to take.
 """
 
 import base64
 import hashlib
 import json
+import secrets
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -70,7 +72,7 @@ class Segments:
         self._lock = Lock()
 
     def write_exact(self, images: Sequence[Named]) -> tuple[list[Place], int]:
-        """Writes images exactly, in as few segments as their shapes allow.
+        """Writes images exactly, in as few segments as their shapes allow, even where the same were written before.
 
         Returns:
             Their places, in order, and the bytes that the segments take.
@@ -79,15 +81,15 @@ class Segments:
         stored = 0
         for run in _group_by_shape(images):
             members = [images[number] for number in run]
-            segment = self._write_stills(members) if _must_be_still(members) else self._write_films(members)
+            segment = self._write_stills(members) if _must_be_still(members) else self._write_film(members)
             places.update(zip(run, segment.places, strict=True))
             stored += segment.stored_bytes
         return [places[number] for number in range(len(images))], stored
 
-    def write_video(self, video: Video, items: Sequence[dict[str, Any]]) -> Segment:
+    def write_video(self, video: Video, items: Sequence[dict[str, Any]], salt: bytes = b"") -> Segment:
         """Writes a video with an index entry a frame, each a JSON object with at least `item_id`."""
         index = {"kind": "video", "video": _video_to_json(video.index), "items": list(items)}
-        segment_id, size = self._write("mp4", video.data, index)
+        segment_id, size = self._write("mp4", video.data, index, salt)
         return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(len(items))))
 
     def read_frame(self, place: Place) -> Pixels:
@@ -121,22 +123,24 @@ class Segments:
                 self._indexes.popitem(last=False)
         return index
 
-    def _write_films(self, images: Sequence[Named]) -> Segment:
-        return self.write_video(encode_exact([image.pixels for image in images]), [_entry(image) for image in images])
+    def _write_film(self, images: Sequence[Named]) -> Segment:
+        video = encode_exact([image.pixels for image in images])
+        return self.write_video(video, [_entry(image) for image in images], secrets.token_bytes(16))
 
     def _write_stills(self, images: Sequence[Named]) -> Segment:
         places, stored = [], 0
         for image in images:
             data = _encode_png(image.pixels)
-            segment_id, size = self._write("png", data, {"kind": "still", "items": [_entry(image)]})
+            index = {"kind": "still", "items": [_entry(image)]}
+            segment_id, size = self._write("png", data, index, secrets.token_bytes(16))
             stored += size
             places.append(Place(segment_id, 0))
         return Segment(places[0].segment, stored, tuple(places))
 
-    def _write(self, ending: str, data: bytes, index: dict[str, Any]) -> tuple[str, int]:
+    def _write(self, ending: str, data: bytes, index: dict[str, Any], salt: bytes) -> tuple[str, int]:
         """Returns the new segment's id and the bytes it takes."""
         told = json.dumps(index, sort_keys=True).encode()
-        segment_id = hashlib.sha256(hashlib.sha256(data).digest() + told).hexdigest()[:40]
+        segment_id = hashlib.sha256(hashlib.sha256(data).digest() + told + salt).hexdigest()[:40]
         whole = {"format": FORMAT, "file": f"{segment_id}.{ending}", **index}
         text = json.dumps(whole, separators=(",", ":")).encode()
         # The pixels first: an index never names a file that is not there.

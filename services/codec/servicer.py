@@ -20,6 +20,7 @@ from services.codec.dataset import Change
 from services.codec.encode import fill_options
 from services.codec.encoding import Preparer
 from services.codec.items import Item, Pixels
+from services.codec.litter import list_grounds
 from services.codec.model import Codec
 from services.codec.prepare import Prepared
 from services.codec.read_stream import read_frames
@@ -33,6 +34,7 @@ from services.runtime.runners import LocalRunner
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
+from services.runtime.sweep import Sweeper
 
 SERVICE = "codec"
 
@@ -50,11 +52,12 @@ class _Asked:
 class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     """Answers CodecService."""
 
-    def __init__(self, settings: CodecSettings, codec: Codec, operations: Operations) -> None:
+    def __init__(self, settings: CodecSettings, codec: Codec, operations: Operations, sweeper: Sweeper) -> None:
         self._settings = settings
         self._codec = codec
         self._datasets = codec.datasets
         self._operations = operations
+        self._sweeper = sweeper
         self._reader = ImageReader(settings.max_pixels, self._fetch_item)
         self._threads = ThreadPoolExecutor(count_threads(settings), thread_name_prefix="prepare")
         self._preparing: Batcher[_Asked, Prepared] = Batcher(
@@ -176,8 +179,13 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         async for answer in answer_frames(request_iterator, self._prepare, codec_pb2.PrepareImagesResponse, window):
             yield answer
 
+    async def start(self) -> None:
+        """Starts what works beside the calls."""
+        self._sweeper.start()
+
     async def close(self) -> None:
         """Ends what was started."""
+        self._sweeper.close()
         await self._preparing.close()
         await self._updating.close()
         self._threads.shutdown()
@@ -247,20 +255,23 @@ def count_threads(settings: CodecSettings) -> int:
 def open_codec(settings: CodecSettings, store: Store) -> Codec:
     """Returns the model on the service's part of the store."""
     folders = [folder for folder in (settings.weights_dir, settings.u2net_home) if folder is not None]
-    return Codec(store, lambda prefix: ManifestLog(store, prefix), folders, settings.child_idle_s)
+    grace_s = settings.sweep_grace_s
+    return Codec(store, lambda prefix: ManifestLog(store, prefix), folders, settings.child_idle_s, grace_s)
 
 
 def open_service(settings: CodecSettings) -> Service:
     """Opens the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
     operations = Operations(SERVICE, store, LocalRunner(settings))
-    servicer = CodecServicer(settings, open_codec(settings, store), operations)
+    sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
+    servicer = CodecServicer(settings, open_codec(settings, store), operations, sweeper)
     return Service(
         name=SERVICE,
         descriptor=codec_pb2.DESCRIPTOR.services_by_name["CodecService"],
         servicer=servicer,
         add_to_server=codec_pb2_grpc.add_CodecServiceServicer_to_server,
         operations=operations,
+        start=servicer.start,
         close=servicer.close,
     )
 

@@ -83,7 +83,16 @@ class Bucket:
 
     def list(self, prefix: str) -> list[str]:
         """The keys beneath a folder ("" or ending in "/"), in no order."""
-        return [entry["path"] for chunk in obstore.list(self._store, prefix or None) for entry in chunk]
+        return list(self.list_times(prefix))
+
+    def list_times(self, prefix: str) -> dict[str, float]:
+        """When each object beneath a folder was written, seconds since 1970 by the server's clock."""
+        entries = (entry for chunk in obstore.list(self._store, prefix or None) for entry in chunk)
+        return {entry["path"]: entry["last_modified"].timestamp() for entry in entries}
+
+    def read_time(self, key: str) -> float:
+        """When an object was written, seconds since 1970 by the server's clock."""
+        return obstore.head(self._store, key)["last_modified"].timestamp()
 
     def _create(self, key: str, data: bytes) -> None:
         obstore.put(self._store, key, data, mode="create", use_multipart=False)

@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     """Most training, encoding and evaluation jobs that run at once on this machine."""
     child_idle_s: Annotated[float, Gt(0)] = 300.0
     """A child process (rembg: 700 MB; GPyOpt: 250 MB) ends after so long without work; the next use starts another."""
+    sweep_grace_s: Annotated[float, Ge(3600)] = 86_400.0
+    """Objects that nobody refers to are deleted after twice this time; no write lasts longer than once."""
+    sweep_every_s: Annotated[float, Ge(60)] = 3600.0
+    """How often objects that nobody refers to are looked for."""
     drain_timeout_s: Annotated[float, Ge(0)] = 30.0
     """Longest time that calls in flight may take after SIGTERM."""
     log_level: str = "info"

@@ -80,6 +80,18 @@ class Disk:
             keys += [(above / name).as_posix() for name in files if not name.startswith(".")]
         return keys
 
+    def list_times(self, prefix: str) -> dict[str, float]:
+        """When each object beneath a folder was written, seconds since 1970."""
+        times: dict[str, float] = {}
+        for key in self.list(prefix):
+            with contextlib.suppress(FileNotFoundError):  # a deleter was quicker
+                times[key] = self.read_time(key)
+        return times
+
+    def read_time(self, key: str) -> float:
+        """When an object was written, seconds since 1970."""
+        return (self._root / key).stat().st_mtime
+
     def _write(self, key: str, data: bytes, publish: Callable[[Path, Path], None]) -> None:
         path = self._root / key
         with self._written(data) as temporary:

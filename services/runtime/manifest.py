@@ -61,6 +61,20 @@ class ManifestLog:
         except (ValueError, KeyError, TypeError) as error:
             raise DataLoss(f"manifest {number} of {self._prefix!r} is damaged") from error
 
+    def as_of(self, time_s: float) -> Manifest:
+        """The manifest that was the newest at a time, seconds since 1970 by the store's clock; number 0 where none was.
+
+        Raises DataLoss when it is damaged.
+        """
+        low, high = 0, self._newest(self._start()) + 1
+        while high - low > 1:  # they were created in the order of their numbers
+            middle = (low + high) // 2
+            if self._store.read_time(self._key(middle)) <= time_s:
+                low = middle
+            else:
+                high = middle
+        return self.read(low) if low else Manifest(0, {})
+
     def commit(self, number: int, body: Body) -> Manifest:
         """Creates exactly that version, durable on return.
 

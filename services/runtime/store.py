@@ -39,6 +39,8 @@ class Objects(Protocol):
     def exists(self, key: str) -> bool: ...  # noqa: D102
     def folders(self, prefix: str) -> list[str]: ...  # noqa: D102
     def list(self, prefix: str) -> list[str]: ...  # noqa: D102
+    def list_times(self, prefix: str) -> dict[str, float]: ...  # noqa: D102
+    def read_time(self, key: str) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,17 @@ class Store:
         with _translated("folder", prefix):
             keys = self.objects.list(self._folder(prefix))
         return sorted(key.removeprefix(self.prefix) for key in keys)
+
+    def list_times(self, prefix: str = "") -> dict[str, float]:
+        """When each object beneath a folder was written, by key as in `list`: seconds since 1970, the store's clock."""
+        with _translated("folder", prefix):
+            times = self.objects.list_times(self._folder(prefix))
+        return {key.removeprefix(self.prefix): time_s for key, time_s in times.items()}
+
+    def read_time(self, key: str) -> float:
+        """When an object was written, seconds since 1970 by the store's clock, or NotFound."""
+        with _translated("object", key):
+            return self.objects.read_time(self._key(key))
 
     def _key(self, key: str) -> str:
         if not all(SEGMENT.fullmatch(segment) for segment in key.split("/")):

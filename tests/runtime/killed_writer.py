@@ -2,21 +2,18 @@
 
 `python killed_writer.py FOLDER ROUNDS` prints what it found, as JSON. A program of its own because it forks.
 
-An append is what a service does: a segment is created, then the manifest that names it. A step is whatever reaches the
-file system: an open, a sync, a link, a rename, a removal, a new folder; the writer is killed before it.
+An append is what a service does: a segment is created, then the manifest that names it.
 """
 
 import json
 import os
-import signal
 import sys
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
 
 from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
-
-STEPS = {"open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+from tests.dying import die_before_step, run_until_killed
 
 
 def main(folder: str, rounds: int) -> None:
@@ -31,21 +28,16 @@ def main(folder: str, rounds: int) -> None:
 
 def _append_until_killed(url: str, first: int, steps: int) -> int:
     """Returns the last number that the writer was told is durable, or 0."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        store = Store.open(url)
-        _die_before_step(steps)
+
+    def write(say: Callable[[str], None]) -> None:
+        store, number = Store.open(url), first
+        die_before_step(steps)
         while True:
-            first += 1
-            _append(store, first)
-            os.write(writing, f"{first}\n".encode())
-    os.close(writing)
-    with os.fdopen(reading) as acknowledgements:
-        numbers = acknowledgements.read().split()
-    if os.waitpid(child, 0)[1] != signal.SIGKILL:
-        raise SystemExit("the writer ended by itself")
-    return int(numbers[-1]) if numbers else 0
+            number += 1
+            _append(store, number)
+            say(str(number))
+
+    return max(map(int, run_until_killed(write)), default=0)
 
 
 def _append(store: Store, number: int) -> None:
@@ -53,24 +45,6 @@ def _append(store: Store, number: int) -> None:
     store.create(segment, _content(segment))
     log = ManifestLog(store, "bank")
     log.update(lambda body: {"segments": [*body.get("segments", []), segment]})
-
-
-def _die_before_step(steps: int) -> None:
-    left, sync = steps, os.fsync
-
-    def step(event: str, arguments: tuple[Any, ...] = ()) -> None:
-        nonlocal left
-        if event in STEPS and not (event == "open" and arguments[0] == "/dev/null"):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def sync_step(descriptor: int) -> None:
-        step("open", ("fsync",))
-        sync(descriptor)
-
-    sys.addaudithook(step)
-    os.fsync = sync_step  # type: ignore[assignment] # a sync raises no audit event
 
 
 def _check(store: Store, acknowledged: int) -> str:

@@ -1,5 +1,6 @@
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,6 +90,17 @@ def test_a_list_holds_the_keys_beneath_a_folder_and_no_neighbours(store: Store) 
     assert store.list("bank/") == store.list("bank")
     assert store.list("nothing") == []
     assert store.list() == ["bank/1", "bank/2", "bank/deep/3", "banknote/1", "x"]
+
+
+def test_the_store_tells_when_an_object_was_written(store: Store) -> None:
+    before_s = time.time() - 2  # a store's clock may be coarse
+    store.put("a/old", b"")
+    store.prefixed("a").put("new", b"")
+    assert store.list_times("a").keys() == {"a/old", "a/new"}
+    assert store.prefixed("a").list_times().keys() == {"old", "new"}
+    assert before_s <= store.read_time("a/old") <= store.list_times()["a/new"] <= time.time() + 2
+    with pytest.raises(NotFound):
+        store.read_time("a/none")
 
 
 def test_folders_are_named_once_and_vanish_with_their_last_object(store: Store) -> None:

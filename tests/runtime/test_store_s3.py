@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,10 @@ def test_a_bucket_keeps_what_a_disk_keeps(store: Store) -> None:
     assert store.folders() == ["a"]
     assert store.exists("a/b")
     assert not store.exists("a")
+    assert store.list_times() == {key: store.read_time(key) for key in store.list()}
+    assert abs(store.read_time("a/b") - time.time()) < 60
+    with pytest.raises(NotFound):
+        store.read_time("a")
     store.delete("a/b")
     store.delete("a/b")
     assert store.list("a") == ["a/c=1+@.x"]

@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 from codec_parts import PAPER, draw_parts
 
 from services.codec import encode
-from services.codec.dataset import NewItem
+from services.codec.dataset import Change, NewItem
 from services.codec.encode import Encoder, fill_options
 from services.codec.encoding import Encodings, Options
 from services.codec.model import Codec
@@ -45,9 +47,9 @@ def codec(store, tmp_path):
     return codec
 
 
-def make(codec, store, progress=None, options=OPTIONS, operation="op", every_s=1e9):
+def make(codec, store, progress=None, options=OPTIONS, every_s=1e9):
     encoder = Encoder(codec.datasets, store, progress or Recorder(), 2, every_s)
-    return encoder.encode("parts", options, codec.open_remover(options.background), operation)
+    return encoder.encode("parts", options, codec.open_remover(options.background))
 
 
 def read_prepared(codec, **selection):
@@ -97,7 +99,7 @@ def test_the_union_comes_from_the_reference_splits_alone(codec, store, monkeypat
 @pytest.mark.parametrize("stop_after", [0, 4, 11, 14, 19])
 def test_a_successor_goes_on_where_a_lost_worker_stopped(codec, store, monkeypatch, stop_after):
     monkeypatch.setattr(encode, "FILE_FRAMES", 4)
-    whole = make(codec, store, operation="undisturbed")
+    whole = make(codec, store)
     progress = Recorder(stop_after)
     with pytest.raises(Cancelled):
         make(codec, store, progress, every_s=0)
@@ -114,7 +116,7 @@ def test_a_successor_goes_on_where_a_lost_worker_stopped(codec, store, monkeypat
 
 def test_the_same_operation_twice_makes_one_encoding(codec, store):
     progress = Recorder()
-    assert make(codec, store, progress) == make(codec, store, progress, operation="op")
+    assert make(codec, store, progress) == make(codec, store, progress)
     assert len(codec.datasets.open("parts").body["encodings"]) == 1
 
 
@@ -244,3 +246,37 @@ def test_a_data_set_deleted_meanwhile_stays_deleted(codec, store):
 def test_records_survive_the_way_through_the_store(codec, store):
     record = make(codec, store)
     assert Encodings(store).find(codec.datasets.open("parts"), "prepared-1") == record
+
+
+def test_a_successor_that_comes_so_late_that_a_sweep_may_have_been_there_begins_again(codec, store, monkeypatch):
+    progress = Recorder(stop_after=14)
+    with pytest.raises(Cancelled):
+        make(codec, store, progress, every_s=0)
+    notes = json.loads(progress.notes)
+    progress.notes = json.dumps({**notes, "saved_s": notes["saved_s"] - codec.datasets.grace_s - 1}).encode()
+    progress.reports, progress.stop_after = [], 10**9
+    record = make(codec, store, progress)
+    assert record.token != notes["token"]
+    assert sum(phase == "aligning images" for phase, _, _ in progress.reports) == 11
+    assert len(read_prepared(codec)) == 11
+
+
+def test_a_successor_whose_version_was_swept_begins_again_with_the_newest(codec, store, tmp_path):
+    progress = Recorder(stop_after=4)
+    with pytest.raises(Cancelled):
+        make(codec, store, progress, every_s=0)
+    [chunk] = codec.datasets.open("parts").body["chunks"]
+    codec.datasets.update("parts", [Change("part-0", group="monday")])
+    store.delete(f"{codec.datasets.open('parts').folder}/{chunk}")
+    progress.stop_after = 10**9
+    fresh = Codec(store, lambda prefix: ManifestLog(store, prefix), [tmp_path])
+    assert make(fresh, store, progress).dataset_version == 3
+    assert len(read_prepared(fresh)) == 11
+
+
+def test_what_was_published_is_returned_however_late_the_successor_comes(codec, store):
+    progress = Recorder()
+    record = make(codec, store, progress)
+    progress.notes = json.dumps({**json.loads(progress.notes), "saved_s": 0}).encode()
+    assert make(codec, store, progress) == record
+    assert len(codec.datasets.open("parts").body["encodings"]) == 1
