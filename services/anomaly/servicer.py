@@ -17,6 +17,7 @@ from services.anomaly.config import AnomalySettings
 from services.anomaly.engines.engine import Embedding
 from services.anomaly.frames import heatmap_shape
 from services.anomaly.intake import Intake
+from services.anomaly.litter import list_grounds
 from services.anomaly.model import Detector, choose_device
 from services.anomaly.shelf import Shelf
 from services.runtime.batcher import Batcher
@@ -26,6 +27,7 @@ from services.runtime.runners import LocalRunner
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
+from services.runtime.sweep import Sweeper
 
 SERVICE = "anomaly"
 ENVELOPE_BYTES = 1 << 16  # what an answer holds besides its heat map, generously
@@ -38,9 +40,15 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
     """Answers AnomalyService."""
 
     def __init__(
-        self, settings: AnomalySettings, catalogue: Catalogue, operations: Operations, codec: mekiki.AsyncClient
+        self,
+        settings: AnomalySettings,
+        catalogue: Catalogue,
+        operations: Operations,
+        codec: mekiki.AsyncClient,
+        sweeper: Sweeper,
     ) -> None:
         self._settings = settings
+        self._sweeper = sweeper
         self._catalogue = catalogue
         self._operations = operations
         self._codec = codec
@@ -139,8 +147,13 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         await self._check(request.detector, request.items.dataset)
         return await self._operations.start("EvaluateDetector", request)
 
+    async def start(self) -> None:
+        """Starts what works beside the calls."""
+        self._sweeper.start()
+
     async def close(self) -> None:
         """Ends what was started."""
+        self._sweeper.close()
         await self._scoring.close()
         await self._enrolling.close()
         await self._codec.close()
@@ -205,12 +218,14 @@ def open_service(settings: AnomalySettings) -> Service:
     store = Store.open(settings.store_url).prefixed(SERVICE)
     operations = Operations(SERVICE, store, LocalRunner(settings))
     codec = mekiki.AsyncClient(settings.codec_address)
-    servicer = AnomalyServicer(settings, Catalogue.open(store), operations, codec)
+    sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
+    servicer = AnomalyServicer(settings, Catalogue.open(store), operations, codec, sweeper)
     return Service(
         name=SERVICE,
         descriptor=anomaly_pb2.DESCRIPTOR.services_by_name["AnomalyService"],
         servicer=servicer,
         add_to_server=anomaly_pb2_grpc.add_AnomalyServiceServicer_to_server,
         operations=operations,
+        start=servicer.start,
         close=servicer.close,
     )

@@ -15,7 +15,7 @@ What DeleteDataset could not delete, because it was killed or because somebody w
 from collections.abc import Iterator
 from functools import partial
 
-from services.codec.catalog import is_alive, locate, read_chunk
+from services.codec.catalog import is_alive, locate, read_segments
 from services.codec.storage import Body
 from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
@@ -57,12 +57,9 @@ def _list_chunks(name: str, body: Body) -> set[str]:
 
 
 def _list_segments(store: Store, name: str, body: Body) -> set[str]:
-    """The segments that hold the items' pixels. Read chunk by chunk and not kept: there may be millions of items."""
+    """The segments that hold the items' pixels. Chunks are not kept: a sweep must not fill the memory."""
     if not is_alive(body):
         return set()
     folder = locate(name, body["incarnation"])
-    return {
-        f"{folder}/segments/{item.place.segment}"
-        for chunk in body["chunks"]
-        for item in read_chunk(store, f"{folder}/{chunk}")
-    }
+    found = (read_segments(store, f"{folder}/{chunk}") for chunk in body["chunks"])
+    return {f"{folder}/segments/{segment}" for segment in set().union(*found)}

@@ -31,3 +31,13 @@ def search_plainly(contributions, query, *, by_position):
             found += [(distance, item) for distance in distances]
         answers.append(min(found))
     return answers
+
+
+def check_rows(bank):
+    """Every live item has its four vectors, exactly once."""
+    items = sorted(bank.snapshot.items)
+    numbers = [int(item.split()[1]) for item in items]
+    expected = np.concatenate([embed(number, count=4).vectors for number in numbers]) if items else np.zeros((0, 8))
+    found = bank.snapshot.all_vectors() if items else np.zeros((0, 8))
+    assert found.shape == expected.shape
+    assert (found == expected).all()
