@@ -1,8 +1,6 @@
 """An S3 server for tests: versitygw, whose create-if-absent is exact. Built once a machine, with Go."""
 
-import fcntl
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -14,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-VERSION = "1.8.0"
-TOOLS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mekiki-tools"
+from tests.go_tools import GoTool
+
+VERSITYGW = GoTool("versitygw", "github.com/versity/versitygw/cmd/versitygw", "1.8.0", "no S3 server")
 KEY, SECRET = "test", "testtest1"
 
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[str]:
     """Serves a bucket whose objects lie in `folder`, with AWS_* set for it; yields its URL, or skips and says why."""
-    program = _find_versitygw()
+    program = VERSITYGW.find()
     (folder / "parts").mkdir(parents=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -45,29 +44,6 @@ def s3_server(folder: Path) -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
-
-
-def _find_versitygw() -> Path:
-    program = TOOLS / f"versitygw-{VERSION}"
-    TOOLS.mkdir(parents=True, exist_ok=True)
-    with (TOOLS / ".lock").open("w") as lock:  # tests run in parallel: one of them builds
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
-            _build(program)
-    return program
-
-
-def _build(program: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("no S3 server: versitygw is built with Go, which is not installed")
-    command = [go, "install", f"github.com/versity/versitygw/cmd/versitygw@v{VERSION}"]
-    built = subprocess.run(
-        command, env={**os.environ, "GOBIN": str(TOOLS)}, capture_output=True, text=True, check=False
-    )
-    if built.returncode != 0:
-        pytest.skip(f"no S3 server: versitygw cannot be built here: {built.stderr.strip().splitlines()[-1:]}")
-    (TOOLS / "versitygw").rename(program)
 
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], port: int) -> None:
