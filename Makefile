@@ -11,7 +11,7 @@ export UV_SYSTEM_CERTS := 1
 export PYTHONPATH := $(CURDIR):$(CURDIR)/clients/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos demo test lint breaking format bench lock clean
+.PHONY: help setup protos demo test lint breaking format bench lock chart clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -27,6 +27,9 @@ $(STAMP): requirements.lock
 
 protos: $(STAMP) ## generate Python from the contract, and the sync client from the async one
 	@$(BIN)/python clients/python/generate.py
+
+chart: $(STAMP) ## make the chart's schema and its table of keys from its values.yaml
+	@$(BIN)/python deploy/describe_values.py
 
 demo: protos ## the main job on sample parts, or on DATA=folder; writes build/demo/report.html
 	$(BIN)/mekiki demo --out $(OUT) $(if $(DATA),--data $(DATA))
