@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 
 import pytest
 import yaml
@@ -9,6 +11,7 @@ from prometheus_client import REGISTRY
 from rendering import CHART
 
 from services.__main__ import OPENINGS
+from tests.conftest import ROOT
 
 FILES = CHART / "files"
 NAME = re.compile(r"\bmekiki_[a-z_]+\b")
@@ -76,3 +79,13 @@ def test_panels_do_not_overlap():
         }
         assert not cells & taken
         taken |= cells
+
+
+def test_alerts_rise_when_they_should():
+    """With promtool where it is installed: building it takes longer than all the other tests."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("alerts are not evaluated: promtool (of Prometheus) is not installed")
+    tests = ROOT / "tests" / "chart" / "alerts_test.yaml"
+    done = subprocess.run([promtool, "test", "rules", tests], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

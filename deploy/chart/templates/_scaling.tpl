@@ -7,6 +7,8 @@ metadata:
   labels: {{- include "mekiki.labels" .root | nindent 4 }}
 spec:
   maxUnavailable: {{ .values.maxDisrupted }}
+  # A pod that does not serve protects nobody.
+  unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels: {{- include "mekiki.selector" (dict "root" .root "component" .name) | nindent 6 }}
 {{- with .values.autoscaling }}
