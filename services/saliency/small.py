@@ -8,6 +8,8 @@ MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
 
 _WIDTHS = (16, 32, 64, 96)
+_NOISE = 0.1
+"""Added to the variance: less contrast than this between channels is noise, and stays small."""
 
 
 class SmallNetwork(nn.Module):
@@ -15,8 +17,10 @@ class SmallNetwork(nn.Module):
 
     image (n, 3, s, s) → stem /2 → stages.0 /4 → stages.1 /8 → stages.2 (n, 96, s/8, s/8) → mean → fc (n, k)
 
-    Group normalisation (Wu and He, ECCV 2018) instead of batch normalisation: it has no running statistics, so a
-    handful of images is enough to train on, and no image ever feels the others in its batch.
+    Every position is normalised over its own channels, as in ConvNeXt (Liu et al., CVPR 2022, section 2.6): there are
+    no running statistics, so a handful of images is enough to train on, no image feels the others in its batch, and no
+    position the rest of its image. Statistics over the whole image would tell bare background what lies elsewhere, and
+    the CAM would light up all of it.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -45,7 +49,21 @@ class SmallNetwork(nn.Module):
 
 def _build_block(inner: int, outer: int, stride: int) -> nn.Sequential:
     convolution = nn.Conv2d(inner, outer, 3, stride=stride, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.GroupNorm(8, outer), nn.ReLU())
+    return nn.Sequential(convolution, ChannelNorm(outer), nn.ReLU())
+
+
+class ChannelNorm(nn.Module):
+    """(n, c, h, w) → (n, c, h, w), each position with mean 0 and variance 1 over its channels, then scale and shift."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        variance, mean = torch.var_mean(inputs, dim=1, keepdim=True, correction=0)
+        return (inputs - mean) * torch.rsqrt(variance + _NOISE) * self.weight + self.bias
 
 
 def draw_weights(network: SmallNetwork, generator: torch.Generator) -> None:

@@ -30,7 +30,7 @@ def draw_set(count: int, seed: int = 0, groups: int = 0) -> TrainingSet:
     return TrainingSet(np.stack(pictures), labels, names)
 
 
-SMALL = Recipe(backbone="small", epochs=12, batch_size=8)
+SMALL = Recipe(backbone="small", epochs=20, batch_size=8)
 
 
 def train(data: TrainingSet, recipe: Recipe = SMALL, watch: Watch | None = None) -> Training:
