@@ -21,7 +21,7 @@ from services.runtime.child import ChildLimits
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import InvalidArgument
 from services.runtime.operations import Operations
-from services.runtime.runners import LocalRunner
+from services.runtime.runners import open_runner
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
@@ -139,7 +139,7 @@ async def _start() -> None:
 def open_service(settings: BoxfitSettings) -> Service:
     """Open the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
-    operations = Operations(SERVICE, store, LocalRunner(settings))
+    operations = Operations(SERVICE, store, open_runner(settings))
     neighbours = mekiki.AsyncClient(settings.saliency_address, addresses={"codec": settings.codec_address})
     servicer = BoxfitServicer(settings, operations, neighbours)
     return Service(

@@ -30,7 +30,7 @@ from services.runtime.errors import NotFound
 from services.runtime.images import ImageReader, encode_tensor
 from services.runtime.manifest import ManifestLog
 from services.runtime.operations import Operations
-from services.runtime.runners import LocalRunner
+from services.runtime.runners import open_runner
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
@@ -262,7 +262,7 @@ def open_codec(settings: CodecSettings, store: Store) -> Codec:
 def open_service(settings: CodecSettings) -> Service:
     """Opens the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
-    operations = Operations(SERVICE, store, LocalRunner(settings))
+    operations = Operations(SERVICE, store, open_runner(settings))
     sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
     servicer = CodecServicer(settings, open_codec(settings, store), operations, sweeper)
     return Service(

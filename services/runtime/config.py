@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le
 from pydantic import ValidationError
@@ -38,8 +38,12 @@ class Settings(BaseSettings):
     """Most pixels of an image, checked from its header before it is decoded."""
     stream_window: Annotated[int, Ge(1), Le(1024)] = 8
     """Most frames of one stream that are in work at once."""
+    runner: Literal["local", "kubernetes"] = "local"
+    """Where jobs run: as processes of this machine, or as Kubernetes Jobs."""
+    job_template: Path = Path("/etc/mekiki/job.yaml")
+    """The Job (batch/v1, YAML) that every job is made from, where they run in a cluster."""
     max_jobs: Annotated[int, Ge(1), Le(64)] = 1
-    """Most training, encoding and evaluation jobs that run at once on this machine."""
+    """Most training, encoding and evaluation jobs that run at once: on this machine, or of one service in a cluster."""
     child_idle_s: Annotated[float, Gt(0)] = 300.0
     """A child process (rembg: 700 MB; GPyOpt: 250 MB) ends after so long without work; the next use starts another."""
     sweep_grace_s: Annotated[float, Ge(3600)] = 86_400.0

@@ -71,6 +71,19 @@ class Runner(Protocol):
         """Stops what cannot outlive this process (this one may wait); returns the tasks that it had to kill."""
 
 
+def open_runner(settings: Settings) -> Runner:
+    """Returns the runner that the settings name.
+
+    Raises:
+        Unavailable: there is no cluster to run in.
+    """
+    if settings.runner == "local":
+        return LocalRunner(settings)
+    from services.runtime.cluster_runner import ClusterRunner  # noqa: PLC0415 - a second that only a cluster needs
+
+    return ClusterRunner.open(settings)
+
+
 @dataclass
 class _Child:
     task: Task

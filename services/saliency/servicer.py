@@ -15,7 +15,7 @@ from services.runtime.batcher import Batcher
 from services.runtime.errors import InvalidArgument, NotFound
 from services.runtime.images import ImageReader, Pixels, filter_one
 from services.runtime.operations import Operations
-from services.runtime.runners import LocalRunner
+from services.runtime.runners import open_runner
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
@@ -168,7 +168,7 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
 def open_service(settings: SaliencySettings) -> Service:
     """Open the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
-    operations = Operations(SERVICE, store, LocalRunner(settings))
+    operations = Operations(SERVICE, store, open_runner(settings))
     codec = mekiki.AsyncClient(settings.codec_address)
     servicer = SaliencyServicer(settings, Catalogue.open(store), operations, codec)
     return Service(
