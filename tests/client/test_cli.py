@@ -61,8 +61,11 @@ def commands(group=None, path=()):
 def test_the_commands_are_those_that_were_promised():
     names = {name.split()[0] for name, _ in commands()}
     promised = "push pull encode train score annotate explain classify export ops status sample-parts demo"
-    added = "evaluate enroll forget calibrate delete"
+    added = "evaluate enroll forget calibrate delete context"
     assert names == set(f"{promised} {added}".split())
+
+
+WITHOUT_ADDRESS = {"sample-parts", "context list", "context use", "context delete"}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_the_commands_are_those_that_were_promised():
 def test_every_command_takes_json_and_an_address_and_tells_its_exit_codes(name, command):
     options = {option for parameter in command.params for option in parameter.opts}
     assert "--json" in options
-    assert ("--address" in options) == (name != "sample-parts")
+    assert ("--address" in options) == (name not in WITHOUT_ADDRESS)
     assert command.help
     assert command.epilog == EPILOG
 

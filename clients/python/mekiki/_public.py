@@ -44,6 +44,8 @@ from mekiki._values.item import Alignment, AppendedItem, Item, NewItem, Prepared
 from mekiki._values.progress import Progress
 from mekiki._values.saliency import Classification, Classifier, ExplainMethod, Explanation
 from mekiki._values.service import ServiceStatus
+from mekiki._wire.contexts import find_context
+from mekiki._wire.credentials import Credentials
 from mekiki._wire.policy import ClientOptions, RetryPolicy
 from mekiki.errors import MekikiError
 
@@ -67,6 +69,7 @@ __all__ = [
     "Classifier",
     "Client",
     "ClientOptions",
+    "Credentials",
     "Dataset",
     "Detector",
     "EncodedDataset",
@@ -110,4 +113,5 @@ __all__ = [
     "Verdict",
     "WeightsOrigin",
     "errors",
+    "find_context",
 ]

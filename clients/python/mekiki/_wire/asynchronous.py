@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import grpc
 from grpc.aio import (
@@ -16,6 +16,7 @@ from grpc.aio import (
 
 from mekiki._wire.channel import channel_arguments
 from mekiki._wire.policy import ClientOptions
+from mekiki._wire.rotation import RotatingChannel
 
 __all__ = [
     "Channel",
@@ -48,9 +49,41 @@ Worker = asyncio.Task[None]
 sleep = asyncio.sleep
 
 
+RETIRE_S = 3600.0
+"""Calls that were under way when the certificates changed may go on for so long."""
+
+
+class SecureChannel(RotatingChannel[Channel]):
+    """A channel whose certificates may be replaced."""
+
+    def __init__(self, open_channel: Callable[[grpc.ChannelCredentials], Channel], options: ClientOptions) -> None:
+        self._retired: dict[asyncio.Task[None], Channel] = {}
+        super().__init__(open_channel, options.credentials, self._close_later)
+
+    async def close(self) -> None:
+        """Ends all connections; calls under way are cancelled."""
+        retired = dict(self._retired)
+        for closing in retired:
+            closing.cancel()
+        await asyncio.gather(*retired, return_exceptions=True)
+        for channel in (*retired.values(), self.current):
+            await channel.close()
+
+    def _close_later(self, channel: Channel) -> None:
+        closing = asyncio.get_running_loop().create_task(channel.close(RETIRE_S))
+        self._retired[closing] = channel
+        closing.add_done_callback(self._retired.pop)
+
+
 def open_channel(address: str, options: ClientOptions) -> Channel:
     """A connection to `address`, made when first used; belongs to the running event loop."""
-    return grpc.aio.insecure_channel(address, options=channel_arguments(address, options))
+    arguments = channel_arguments(address, options)
+    if not options.credentials.is_secure:
+        return grpc.aio.insecure_channel(address, options=arguments)
+    channel = SecureChannel(
+        lambda credentials: grpc.aio.secure_channel(address, credentials, options=arguments), options
+    )
+    return cast(Channel, channel)  # all that stubs and the client use of one
 
 
 async def call_unary(

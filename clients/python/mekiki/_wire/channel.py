@@ -23,9 +23,13 @@ def channel_arguments(address: str, options: ClientOptions) -> Arguments:
         # A lost server is looked for again soon: the policy's waits are what spares it, not the channel's.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),
+        # A replica that comes or goes is noticed soon: gRPC's own pause between two looks at a name is 30 s.
+        ("grpc.dns_min_time_between_resolutions_ms", 5_000),
         # Two clients of one process stay two clients.
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    if address.startswith(_LOOPBACK):
+    if options.credentials.server_name:
+        arguments.append(("grpc.ssl_target_name_override", options.credentials.server_name))
+    if address.removeprefix("dns:///").removeprefix("ipv4:").startswith(_LOOPBACK):
         arguments.append(("grpc.enable_http_proxy", 0))
     return arguments

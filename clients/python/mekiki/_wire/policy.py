@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from google.protobuf.message import Message
 
+from mekiki._wire.credentials import Credentials
 from mekiki._wire.patience import Patience
 from mekiki.errors import MekikiError, Overloaded, Unavailable
 
@@ -136,8 +137,11 @@ class ClientOptions:
     keepalive_s: float = 30.0
     """A connection with calls under way that is silent for so long is probed."""
 
-    metadata: tuple[tuple[str, str], ...] = ()
-    """Sent with every call, such as an authorization header."""
+    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Sent with every call."""
+
+    credentials: Credentials = field(default_factory=Credentials)
+    """Certificates and token; the default is neither."""
 
     request_id: Callable[[], str] = _new_request_id
     """Gives the id of a call; a service passes the id of the call it is serving."""
@@ -152,10 +156,16 @@ class Call:
     def __init__(self, options: ClientOptions, timeout_s: float, *, repeatable: bool) -> None:
         self.repeatable = repeatable
         self.request_id = options.request_id()
-        self.metadata = (*options.metadata, (REQUEST_ID_KEY, self.request_id))
+        self._options = options
         self._retry = options.retry
         self._patience = Patience(timeout_s)
         self._attempt = 0
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What the next attempt carries: a token may have been replaced since the last one."""
+        options = self._options
+        return (*options.metadata, *options.credentials.metadata(), (REQUEST_ID_KEY, self.request_id))
 
     def remaining_s(self) -> float:
         """Seconds until the deadline, never negative."""

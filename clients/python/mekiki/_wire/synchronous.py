@@ -5,13 +5,14 @@ from __future__ import annotations  # gRPC's multi-callables are generic for typ
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar, cast
 
 import grpc
 from grpc import Channel, StreamStreamMultiCallable, UnaryStreamMultiCallable, UnaryUnaryMultiCallable
 
 from mekiki._wire.channel import channel_arguments
 from mekiki._wire.policy import ClientOptions
+from mekiki._wire.rotation import RotatingChannel
 
 __all__ = [
     "Channel",
@@ -52,9 +53,33 @@ class Exchange(Protocol[Answers_co]):
     def cancel(self) -> bool: ...
 
 
+class SecureChannel(RotatingChannel[Channel]):
+    """A channel whose certificates may be replaced."""
+
+    def __init__(self, open_channel: Callable[[grpc.ChannelCredentials], Channel], options: ClientOptions) -> None:
+        self._retired: Channel | None = None
+        super().__init__(open_channel, options.credentials, self._close_one_later)
+
+    def close(self) -> None:
+        """Ends all connections; calls under way are cancelled."""
+        if self._retired is not None:
+            self._retired.close()
+        self.current.close()
+
+    def _close_one_later(self, channel: Channel) -> None:
+        """Calls may be under way on it until the certificates change once more."""
+        if self._retired is not None:
+            self._retired.close()
+        self._retired = channel
+
+
 def open_channel(address: str, options: ClientOptions) -> Channel:
     """A connection to `address`, made when first used; shared by all threads."""
-    return grpc.insecure_channel(address, options=channel_arguments(address, options))
+    arguments = channel_arguments(address, options)
+    if not options.credentials.is_secure:
+        return grpc.insecure_channel(address, options=arguments)
+    channel = SecureChannel(lambda credentials: grpc.secure_channel(address, credentials, options=arguments), options)
+    return cast(Channel, channel)  # all that stubs and the client use of one
 
 
 def call_unary(

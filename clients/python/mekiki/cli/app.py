@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mekiki.cli.codes import EPILOG, ExitCode
+from mekiki.cli.context import context
 from mekiki.cli.datasets import encode, export, pull, push
 from mekiki.cli.deletion import delete
 from mekiki.cli.detectors import calibrate, enroll, evaluate, forget
@@ -32,6 +33,7 @@ app.command("sample-parts", epilog=EPILOG)(sample_parts)
 app.add_typer(train, name="train")
 app.add_typer(ops, name="ops")
 app.add_typer(delete, name="delete")
+app.add_typer(context, name="context")
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 -- typer passes the option's value

@@ -2,19 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, TypeVar
 
 import typer
 
-from mekiki import Client, ClientOptions, MekikiError, Operation
+from mekiki import Client, ClientOptions, MekikiError, Operation, find_context
 from mekiki.cli.codes import ExitCode, code_of
 from mekiki.cli.output import Output
 
 Address = Annotated[
-    str, typer.Option("--address", envvar="MEKIKI_ADDRESS", help="host:port of the services.", show_default=True)
+    str,
+    typer.Option(
+        "--address",
+        help="host:port of the services. [default: MEKIKI_ADDRESS, or the current context's, or 127.0.0.1:8080]",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON value a line on standard output, nothing else there.")]
-DEFAULT_ADDRESS = "127.0.0.1:8080"
+DEFAULT_ADDRESS = ""  # the environment's or the context's
 DEFAULT_OPTIONS = ClientOptions()
 LOOK_S = 0.5
 
@@ -40,8 +46,10 @@ def reporting(*, json: bool) -> Iterator[Output]:
 @contextmanager
 def session(address: str, *, json: bool, options: ClientOptions = DEFAULT_OPTIONS) -> Iterator[tuple[Client, Output]]:
     """`reporting` with a client."""
-    with reporting(json=json) as output, Client(address, options=options) as client:
-        yield client, output
+    with reporting(json=json) as output:
+        found = find_context(address)
+        with Client(found.address, options=replace(options, credentials=found.credentials)) as client:
+            yield client, output
 
 
 def follow(operation: Operation[Result], output: Output, title: str) -> Result:
