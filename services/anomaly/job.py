@@ -23,6 +23,7 @@ from services.anomaly.shelf import to_threshold
 from services.anomaly.threshold import choose_threshold, count_needed_normals, split_folds
 from services.anomaly.training import PatchOptions, Plan, load_model, save_model, train_model
 from services.runtime.errors import FailedPrecondition, InvalidArgument
+from services.runtime.neighbours import worker_options
 from services.runtime.weights import Weights, find_weights
 from services.runtime.worker import Handler, Job, run_job
 
@@ -34,7 +35,7 @@ def train_detector(request: anomaly_pb2.TrainDetectorRequest, job: Job) -> anoma
     """Train the embedder of a detector on normal items and put it into the catalogue."""
     settings: AnomalySettings = job.settings
     weights = _find_weights(messages.read_plan(request, positions=False).backbone, settings)
-    with mekiki.Client(settings.codec_address) as codec:
+    with mekiki.Client(settings.codec_address, options=worker_options(settings)) as codec:
         encoding = _find_encoding(codec, request.items) if messages.is_prepared(request) else None
         plan = messages.read_plan(request, positions=encoding is not None and _is_aligned(encoding))
         model = train_model(
@@ -59,7 +60,7 @@ def calibrate_detector(
     rate, confidence = messages.read_promise(request)
     catalogue = Catalogue.open(job.store)
     entry, detector = _open_detector(catalogue, request.detector, settings)
-    with mekiki.Client(settings.codec_address) as codec:
+    with mekiki.Client(settings.codec_address, options=worker_options(settings)) as codec:
         described = [read.item for read in codec.codec.read_items(request.items, metadata_only=True)]
         _check_enough(len(described), rate, confidence)
         apart = _keep_apart(described, detector.normals.items, settings.calibration_folds)
@@ -79,7 +80,7 @@ def evaluate_detector(request: anomaly_pb2.EvaluateDetectorRequest, job: Job) ->
     entry, detector = _open_detector(Catalogue.open(job.store), request.detector, settings)
     normal_labels = set(request.normal_labels) or {"good"}
     found: list[anomaly_pb2.ItemScore] = []
-    with mekiki.Client(settings.codec_address) as codec:
+    with mekiki.Client(settings.codec_address, options=worker_options(settings)) as codec:
         total = sum(1 for _ in codec.codec.read_items(request.items, metadata_only=True))
         for item, taken in take_items(codec, request.items, entry.about):
             score = _score(detector, taken.pixels, frozenset(), job, len(found), total)

@@ -22,12 +22,14 @@ from services.anomaly.model import Detector, choose_device
 from services.anomaly.shelf import Shelf
 from services.runtime.batcher import Batcher
 from services.runtime.errors import InvalidArgument
+from services.runtime.neighbours import neighbour_options
 from services.runtime.operations import Operations
 from services.runtime.runners import open_runner
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
 from services.runtime.sweep import Sweeper
+from services.runtime.tenants import list_visible
 
 SERVICE = "anomaly"
 ENVELOPE_BYTES = 1 << 16  # what an answer holds besides its heat map, generously
@@ -82,7 +84,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
     ) -> anomaly_pb2.ListDetectorsResponse:
         """Lists the serving version of every detector."""
         view = await self._shelf.look()
-        names, token = messages.read_page(request, view.names())
+        names, token = messages.read_page(request, list_visible(view.names()))
         detectors = [await self._describe(view.find(name)) for name in names]
         return anomaly_pb2.ListDetectorsResponse(detectors=detectors, next_page_token=token)
 
@@ -217,7 +219,7 @@ def open_service(settings: AnomalySettings) -> Service:
     """Open the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
     operations = Operations(SERVICE, store, open_runner(settings))
-    codec = mekiki.AsyncClient(settings.codec_address)
+    codec = mekiki.AsyncClient(settings.codec_address, options=neighbour_options(settings))
     sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
     servicer = AnomalyServicer(settings, Catalogue.open(store), operations, codec, sweeper)
     return Service(

@@ -5,6 +5,7 @@ from mekiki.boxfit.v1 import boxfit_pb2
 from services.boxfit import messages
 from services.boxfit.annotate import Plan, annotate_items
 from services.boxfit.config import BoxfitSettings
+from services.runtime.neighbours import worker_options
 from services.runtime.worker import Job, run_job
 
 
@@ -20,7 +21,8 @@ def annotate(request: boxfit_pb2.AnnotateDatasetRequest, job: Job) -> boxfit_pb2
         skip_labels=frozenset(request.skip_labels),
         max_pixels=settings.max_pixels,
     )
-    with Client(settings.saliency_address, addresses={"codec": settings.codec_address}) as client:
+    addresses = {"codec": settings.codec_address}
+    with Client(settings.saliency_address, addresses=addresses, options=worker_options(settings)) as client:
         tally = annotate_items(client, plan, request.items, settings.stream_window, job)
     return messages.write_tally(tally)
 

@@ -20,6 +20,7 @@ from services.runtime.batcher import Batcher
 from services.runtime.child import ChildLimits
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import InvalidArgument
+from services.runtime.neighbours import neighbour_options
 from services.runtime.operations import Operations
 from services.runtime.runners import open_runner
 from services.runtime.server import Service
@@ -140,7 +141,9 @@ def open_service(settings: BoxfitSettings) -> Service:
     """Open the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
     operations = Operations(SERVICE, store, open_runner(settings))
-    neighbours = mekiki.AsyncClient(settings.saliency_address, addresses={"codec": settings.codec_address})
+    neighbours = mekiki.AsyncClient(
+        settings.saliency_address, addresses={"codec": settings.codec_address}, options=neighbour_options(settings)
+    )
     servicer = BoxfitServicer(settings, operations, neighbours)
     return Service(
         name=SERVICE,

@@ -35,6 +35,7 @@ from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
 from services.runtime.sweep import Sweeper
+from services.runtime.tenants import list_visible
 
 SERVICE = "codec"
 
@@ -94,7 +95,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request: codec_pb2.ListDatasetsRequest, _: Context
     ) -> codec_pb2.ListDatasetsResponse:
         """Lists data sets by name."""
-        names, token = messages.read_page(request, await asyncio.to_thread(self._datasets.list_names))
+        visible = list_visible(await asyncio.to_thread(self._datasets.list_names))
+        names, token = messages.read_page(request, visible)
         datasets = await asyncio.to_thread(lambda: [self._describe(name) for name in names])
         return codec_pb2.ListDatasetsResponse(datasets=datasets, next_page_token=token)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import ValidationError
+from pydantic import Field, FilePath, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Ge(0), Le(65535)]
@@ -14,7 +14,7 @@ Port = Annotated[int, Ge(0), Le(65535)]
 class Settings(BaseSettings):
     """What every service is told from outside. Read once, at start; all mistakes are reported together."""
 
-    model_config = SettingsConfigDict(env_prefix="MEKIKI_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MEKIKI_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 in a container."""
@@ -62,6 +62,57 @@ class Settings(BaseSettings):
     """Where the codec service listens."""
     saliency_address: str = "127.0.0.1:8080"
     """Where the saliency service listens."""
+    tls_cert: FilePath | None = None
+    """PEM file of the port's certificate, with its chain; calls of other services show it too."""
+    tls_key: Annotated[FilePath | None, Field(validate_default=True)] = None
+    """PEM file of its key."""
+    tls_client_ca: FilePath | None = None
+    """PEM file of the CA of clients' certificates; given, nobody comes in without one."""
+    tls_ca: Annotated[FilePath | None, Field(validate_default=True)] = None
+    """PEM file of the CA of other services' certificates; default that of the clients."""
+    tls_server_name: str = ""
+    """Name that other services' certificates carry where it is not their address."""
+    auth_jwks: FilePath | None = None
+    """JWKS file with the keys of whoever issues JWTs; this or the next one turns authentication on."""
+    auth_audience: Annotated[str, Field(validate_default=True)] = ""
+    """The audience (aud) that a JWT must be for."""
+    auth_issuer: str = ""
+    """The issuer (iss) that a JWT must be from; empty for any whose key is in the file."""
+    auth_tokens: FilePath | None = None
+    """JSON file with the hashes of tokens, and whose they are."""
+    service_token_file: FilePath | None = None
+    """File with the token that jobs show to other services."""
+    rate_limit_per_s: Annotated[float, Ge(0)] = 0.0
+    """Calls and frames a second that one caller may make, by service and replica; 0 for any number."""
+    rate_limit_burst: Annotated[int, Ge(1)] = 100
+    """So many of them at once after a pause."""
+    max_connection_age_s: Annotated[float, Ge(1)] = 300.0
+    """A connection is replaced after this time, so that new replicas get load and new certificates are shown."""
+    max_connection_age_grace_s: Annotated[float, Ge(0)] = 600.0
+    """Longest time that calls under way on it may still take; the SDK takes streams up again."""
+    health_port: Annotated[int, Ge(1), Le(65535)] | None = None
+    """Plain port that answers health alone, for probes that know no TLS."""
+
+    @field_validator("tls_key")
+    @classmethod
+    def _check_key(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        if (key is None) != (info.data.get("tls_cert") is None):
+            raise ValueError("a certificate and its key go together")
+        return key
+
+    @field_validator("tls_ca")
+    @classmethod
+    def _check_authority(cls, authority: Path | None, info: ValidationInfo) -> Path | None:
+        if info.data.get("tls_cert") and not (authority or info.data.get("tls_client_ca")):
+            raise ValueError("must be given, since other services are called over TLS too")
+        return authority
+
+    @field_validator("auth_audience")
+    @classmethod
+    def _check_audience(cls, audience: str, info: ValidationInfo) -> str:
+        if info.data.get("auth_jwks") and not audience:
+            raise ValueError("must be given: a JWT for another service must not open this one")
+        return audience
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

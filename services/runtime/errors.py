@@ -10,7 +10,9 @@ MekikiError
 ├── DataLoss             stored bytes are damaged
 ├── Cancelled            the caller gave up
 ├── DeadlineExceeded     the caller's time is over
-└── Unavailable          a neighbour or the store cannot be reached: retry
+├── Unavailable          a neighbour or the store cannot be reached: retry
+├── Unauthenticated      the caller shows no token, or none that is good
+└── PermissionDenied     the caller is known, but its role or its tenant does not allow it
 
 `runtime/status.py` maps them to gRPC status codes in one table; the SDK maps them back.
 """
@@ -74,13 +76,12 @@ class Conflict(MekikiError):
 
 
 class Overloaded(MekikiError):
-    """A bounded queue is full; nothing was started. Retry after `retry_after_s` seconds."""
+    """A queue is full, or a caller calls too often; nothing was started. Retry after `retry_after_s` seconds."""
 
-    reason = "OVERLOADED"
-
-    def __init__(self, message: str, retry_after_s: float) -> None:
+    def __init__(self, message: str, retry_after_s: float, reason: str = "OVERLOADED") -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.reason = reason
 
 
 class DataLoss(MekikiError):
@@ -105,3 +106,19 @@ class Unavailable(MekikiError):
     """A neighbouring service or the object store cannot be reached just now."""
 
     reason = "UNAVAILABLE"
+
+
+class Unauthenticated(MekikiError):
+    """The caller shows no token, or none that is good; `reason` says which: TOKEN_MISSING, _EXPIRED or _INVALID."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class PermissionDenied(MekikiError):
+    """The caller is known but may not; `reason` says why: ROLE or TENANT."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

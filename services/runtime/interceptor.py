@@ -1,4 +1,4 @@
-"""Around every call: request id, deadline, metrics, and the one place where errors become status codes."""
+"""Around every call: gate, request id, deadline, metrics, and the one place where errors become status codes."""
 
 import asyncio
 import inspect
@@ -14,7 +14,10 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from services.runtime import metrics
+from services.runtime.caller import Caller, set_caller
 from services.runtime.deadline import set_deadline
+from services.runtime.errors import MekikiError
+from services.runtime.gate import Gate, Visit
 from services.runtime.logs import get_logger
 from services.runtime.status import CODES, to_status
 
@@ -39,8 +42,9 @@ _NAMES = {code.value[0]: code.name for code in CODES.values()}
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the behaviour of every RPC, unary or stream, and knows when none is in flight."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, gate: Gate) -> None:
         self._version = version
+        self._gate = gate
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -61,44 +65,77 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """Returns the handler with the call's context around it; None passes on that nobody serves the RPC."""
+        rpc = handler_call_details.method
         handler = await continuation(handler_call_details)
-        return None if handler is None else self._wrap(handler_call_details.method, handler)
+        if handler is None:
+            return None
+        try:
+            caller = self._gate.admit(rpc, handler_call_details.invocation_metadata)
+        except MekikiError as error:
+            return self._refuse(rpc, error)
+        return self._wrap(rpc, handler, caller)
 
-    def _wrap(self, rpc: str, handler: Handler) -> Handler:
+    def _refuse(self, rpc: str, error: MekikiError) -> Handler:
+        async def refuse(_: object, context: Context) -> None:
+            async with self._call(rpc, context, None):
+                raise error
+
+        # As a stream, whatever the RPC is, so that no message is waited for or read.
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    def _wrap(self, rpc: str, handler: Handler, caller: Caller) -> Handler:
         inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        around = self._around_coroutine
         # A streaming handler may also be a coroutine that writes to the context, as health's Watch is.
-        around = self._around_stream if inspect.isasyncgenfunction(inner) else self._around_coroutine
+        if inspect.isasyncgenfunction(inner):
+            around = self._around_frames if handler.request_streaming else self._around_stream
         make = _MAKE[handler.request_streaming, handler.response_streaming]
-        return make(around(rpc, inner), handler.request_deserializer, handler.response_serializer)
+        return make(around(rpc, inner, caller), handler.request_deserializer, handler.response_serializer)
 
-    def _around_coroutine(self, rpc: str, inner: Any) -> Any:  # noqa: ANN401 - any RPC's behaviour
-        async def answer(request: object, context: Context) -> object:
-            async with self._call(rpc, context):
-                return await inner(request, context)
+    def _around_coroutine(self, rpc: str, inner: Any, caller: Caller) -> Any:  # noqa: ANN401 - any RPC's behaviour
+        async def answer(request: Any, context: Context) -> object:  # noqa: ANN401
+            async with self._call(rpc, context, caller) as visit:
+                visit.note(request)
+                visit.check(request)
+                response = await inner(request, context)
+                visit.note(response)
+                return response
 
         return answer
 
-    def _around_stream(self, rpc: str, inner: Any) -> Any:  # noqa: ANN401 - as above
-        async def answer(request: object, context: Context) -> AsyncIterator[object]:
-            async with self._call(rpc, context):
+    def _around_stream(self, rpc: str, inner: Any, caller: Caller) -> Any:  # noqa: ANN401 - as above
+        async def answer(request: Any, context: Context) -> AsyncIterator[object]:  # noqa: ANN401
+            async with self._call(rpc, context, caller) as visit:
+                visit.check(request)
                 async for response in inner(request, context):
                     yield response
 
         return answer
 
+    def _around_frames(self, rpc: str, inner: Any, caller: Caller) -> Any:  # noqa: ANN401 - as above
+        async def answer(frames: AsyncIterator[Any], context: Context) -> AsyncIterator[object]:
+            async with self._call(rpc, context, caller) as visit:
+                async for response in visit.pass_frames(frames, lambda passed: inner(passed, context)):
+                    yield response
+
+        return answer
+
     @asynccontextmanager
-    async def _call(self, rpc: str, context: Context) -> AsyncIterator[None]:
+    async def _call(self, rpc: str, context: Context, caller: Caller | None) -> AsyncIterator[Visit]:
         request_id = _request_id(context)
         trailing = ((VERSION_KEY, self._version), (REQUEST_ID_KEY, request_id))
         context.set_trailing_metadata(trailing)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id, rpc=rpc)
         set_deadline(context.time_remaining())
+        visit = Visit(self._gate, rpc, request_id, caller, context)
+        if caller is not None:
+            set_caller(caller)
         start = time.monotonic()
         code = "OK"
         self._count(rpc, 1)
         try:
-            yield
+            yield visit
         except grpc.aio.AbortError:
             code = "ABORTED_BY_SERVICE"
             raise
@@ -113,6 +150,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise
         finally:
             self._count(rpc, -1)
+            visit.write(code)
             metrics.CALLS.labels(rpc, code).inc()
             metrics.CALL_SECONDS.labels(rpc).observe(time.monotonic() - start)
             get_logger().debug("call", code=code, seconds=round(time.monotonic() - start, 4))

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.longrunning import operations_pb2
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
@@ -44,6 +44,13 @@ class Record:
     verb: str
     request: any_pb2.Any
     create_time: datetime
+
+    def message(self) -> Message:
+        """The request as it came."""
+        descriptor = descriptor_pool.Default().FindMessageTypeByName(self.request.TypeName())
+        message = message_factory.GetMessageClass(descriptor)()
+        self.request.Unpack(message)
+        return message
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
+from services.runtime.caller import current_caller
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, Overloaded
 from services.runtime.ledger import ID, Ledger
 from services.runtime.runners import Runner
 from services.runtime.store import Store
 from services.runtime.supervisor import Patience, Supervisor
+from services.runtime.tenants import deny_names, find_names, owns
 
 PAGE_SIZE = 50
 PAGE_SIZE_LIMIT = 1000
@@ -79,7 +81,7 @@ class Operations:
 
     async def get(self, name: str) -> operations_pb2.Operation:
         """The operation as it stands, or NotFound."""
-        return await asyncio.to_thread(self._ledger.describe, self._id(name))
+        return await asyncio.to_thread(self._ledger.describe, await self._find(name))
 
     async def list(self, page_size: int = 0, page_token: str = "") -> Page:
         """A page of operations, newest first; a size of 0 means 50, and 1,000 is the most."""
@@ -91,12 +93,12 @@ class Operations:
 
     async def cancel(self, name: str) -> None:
         """Asks it to stop; once it has, it ends with CANCELLED. One that has ended stays as it is."""
-        await asyncio.to_thread(self._ledger.request_cancel, self._id(name))
+        await asyncio.to_thread(self._ledger.request_cancel, await self._find(name))
         self._supervisor.wake()
 
     async def wait(self, name: str, timeout_s: float | None = None) -> operations_pb2.Operation:
         """The operation as soon as it has ended, or as it stands when the time is over or the server drains."""
-        operation = self._id(name)
+        operation = await self._find(name)
         await asyncio.to_thread(self._ledger.record, operation)
         deadline_s = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
         pause_s = LOOK_S[0]
@@ -114,27 +116,45 @@ class Operations:
         Raises:
             FailedPrecondition: it has not ended; cancel it first.
         """
-        operation = self._id(name)
+        operation = await self._find(name)
         described = await asyncio.to_thread(self._ledger.describe, operation)
         if not described.done:
             raise FailedPrecondition("OPERATION_RUNNING", f"operation {name!r} has not ended; cancel it first")
         await asyncio.to_thread(self._ledger.erase, operation)
 
-    def _id(self, name: str) -> str:
+    async def _find(self, name: str) -> str:
+        """The id of an operation that the caller may see, or may learn that it does not exist."""
         service, _, operation = name.partition("/operations/")
         if service != self.service or not ID.fullmatch(operation):
             raise NotFound("operation", name)
+        if not await asyncio.to_thread(self._is_visible, operation):
+            raise deny_names(current_caller())
         return operation
 
+    def _is_visible(self, operation: str) -> bool:
+        """Whether all that the operation was asked to work on is the caller's; a tenant sees no other ones."""
+        caller = current_caller()
+        if not caller.tenant:
+            return True
+        try:
+            names = list(find_names(self._ledger.record(operation).message()))
+        except NotFound:
+            return False
+        return bool(names) and all(owns(caller, name) for name in names)
+
     def _page(self, size: int, token: str) -> Page:
-        ids = [operation for operation in self._ledger.ids() if not token or operation < token]
-        found = []
-        for operation in ids[:size]:
+        found: list[operations_pb2.Operation] = []
+        last = ""
+        for operation in (each for each in self._ledger.ids() if not token or each < token):
+            if len(found) == size:
+                return Page(found, last)
             try:
-                found.append(self._ledger.describe(operation))
+                if self._is_visible(operation):
+                    found.append(self._ledger.describe(operation))
+                    last = operation
             except NotFound:  # deleted since, or never quite written
                 continue
-        return Page(found, ids[size - 1] if len(ids) > size else "")
+        return Page(found, "")
 
 
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc] # it has no types

@@ -1,4 +1,4 @@
-"""A gRPC server for one service or for all four: health, reflection, operations, drain."""
+"""A gRPC server for one service or for all four: health, reflection, operations, gate, TLS, drain."""
 
 import asyncio
 import signal
@@ -17,9 +17,11 @@ from prometheus_client import start_http_server
 
 from services.runtime.config import Settings, load_settings
 from services.runtime.errors import Unavailable
+from services.runtime.gate import Gate
 from services.runtime.interceptor import CallInterceptor
 from services.runtime.logs import configure_logs, get_logger
 from services.runtime.operations import Operations, add_operations_to_server
+from services.runtime.tls import open_server_credentials
 
 LOOPBACK = "127.0.0.1"
 _LAST_WORD_S = 0.1  # for health to tell its watchers
@@ -90,13 +92,15 @@ class Server:
         self._closing = AsyncExitStack()
         self._log = get_logger()
         first = settings[0]
-        self._calls = CallInterceptor(product_version())
+        self._calls = CallInterceptor(product_version(), Gate(first))
         self._server = grpc.aio.server(
             interceptors=[self._calls],
             options=[
                 ("grpc.max_receive_message_length", first.max_message_bytes),
                 ("grpc.max_send_message_length", first.max_message_bytes),
                 ("grpc.so_reuseport", 0),
+                ("grpc.max_connection_age_ms", int(first.max_connection_age_s * 1000)),
+                ("grpc.max_connection_age_grace_ms", int(first.max_connection_age_grace_s * 1000)),
             ],
         )
         self.port = 0
@@ -119,6 +123,8 @@ class Server:
         http, _ = start_http_server(first.metrics_port, addr=first.host)
         self._closing.callback(http.server_close)
         self._closing.callback(http.shutdown)
+        if first.health_port is not None:
+            await self._serve_health(first.host, first.health_port)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._log.info(
             "serving", host=first.host, port=self.port, metrics_port=http.server_port, services=self._names()
@@ -149,9 +155,25 @@ class Server:
             self._closing.push_async_callback(service.operations.close)
         await service.start()
 
+    async def _serve_health(self, host: str, port: int) -> None:
+        """A server of its own, so that this port has nothing else to offer. It answers until the very end."""
+        plain = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, plain)
+        self._open_port(plain, host, port, None)
+        await plain.start()
+        self._closing.push_async_callback(plain.stop, 0)
+
     def _bind(self, host: str, port: int) -> int:
+        credentials = open_server_credentials(self._settings[0])
+        return self._open_port(self._server, host, port, credentials)
+
+    def _open_port(
+        self, server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None
+    ) -> int:
         try:
-            return int(self._server.add_insecure_port(f"{host}:{port}"))
+            if credentials is None:
+                return int(server.add_insecure_port(f"{host}:{port}"))
+            return int(server.add_secure_port(f"{host}:{port}", credentials))
         except RuntimeError as error:
             raise Unavailable(
                 f"cannot listen on {host}:{port}: the port is taken or the address is not ours"

@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
@@ -125,7 +124,7 @@ def _work(
     log = get_logger(operation=job.operation_name)
     try:
         record = ledger.record(pulse.operation)
-        return handlers[record.verb](_unpack(record.request), job)
+        return handlers[record.verb](record.message(), job)
     except Exception as error:  # whatever it is, the caller must learn that it has ended
         if pulse.stop is not None:
             log.info("work stopped", reason=pulse.stop.value)
@@ -135,13 +134,6 @@ def _work(
         else:
             log.exception("work failed")
         return to_status(error)
-
-
-def _unpack(request: any_pb2.Any) -> Message:
-    descriptor = descriptor_pool.Default().FindMessageTypeByName(request.TypeName())
-    message = message_factory.GetMessageClass(descriptor)()
-    request.Unpack(message)
-    return message
 
 
 def _conclude(ledger: Ledger, pulse: Pulse, result: Message | status_pb2.Status | None) -> bool:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import mekiki
 from mekiki.saliency.v1 import saliency_pb2
 from services.runtime.logs import get_logger
+from services.runtime.neighbours import worker_options
 from services.runtime.weights import Weights, find_weights
 from services.runtime.worker import Job, run_job
 from services.saliency import messages
@@ -41,7 +42,7 @@ def _find_weights(backbone: str, settings: SaliencySettings) -> Weights | None:
 
 def _gather(request: saliency_pb2.TrainClassifierRequest, size: int, job: Job) -> Gathered:
     settings: SaliencySettings = job.settings
-    with mekiki.Client(settings.codec_address) as codec:
+    with mekiki.Client(settings.codec_address, options=worker_options(settings)) as codec:
         gathered = gather_items(codec, request.items, size, settings.max_training_items, job.report)
     if gathered.damaged:
         get_logger(operation=job.operation_name).warning("damaged items left out", items=gathered.damaged[:20])

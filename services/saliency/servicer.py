@@ -14,11 +14,13 @@ from mekiki.types.v1 import types_pb2
 from services.runtime.batcher import Batcher
 from services.runtime.errors import InvalidArgument, NotFound
 from services.runtime.images import ImageReader, Pixels, filter_one
+from services.runtime.neighbours import neighbour_options
 from services.runtime.operations import Operations
 from services.runtime.runners import open_runner
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
+from services.runtime.tenants import list_visible
 from services.saliency import messages
 from services.saliency.batches import Asked, classify_batch, explain_batch
 from services.saliency.catalogue import Catalogue
@@ -88,7 +90,7 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
     ) -> saliency_pb2.ListClassifiersResponse:
         """Lists the newest version of every classifier."""
         view = await self._shelf.look()
-        names, token = messages.read_page(request, view.names())
+        names, token = messages.read_page(request, list_visible(view.names()))
         classifiers = [messages.write_classifier(view.find(name)) for name in names]
         return saliency_pb2.ListClassifiersResponse(classifiers=classifiers, next_page_token=token)
 
@@ -169,7 +171,7 @@ def open_service(settings: SaliencySettings) -> Service:
     """Open the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
     operations = Operations(SERVICE, store, open_runner(settings))
-    codec = mekiki.AsyncClient(settings.codec_address)
+    codec = mekiki.AsyncClient(settings.codec_address, options=neighbour_options(settings))
     servicer = SaliencyServicer(settings, Catalogue.open(store), operations, codec)
     return Service(
         name=SERVICE,

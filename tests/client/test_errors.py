@@ -18,6 +18,9 @@ SAMPLES = [
     runtime.Cancelled("the caller gave up"),
     runtime.DeadlineExceeded("2 s passed"),
     runtime.Unavailable("the store is away"),
+    runtime.Unauthenticated("TOKEN_EXPIRED", "the token has expired"),
+    runtime.PermissionDenied("ROLE", "DeleteDataset needs the role admin"),
+    runtime.Overloaded("more than 5 calls a second", 0.5, reason="RATE_LIMITED"),
 ]
 
 
@@ -25,7 +28,7 @@ def test_every_error_of_the_runtime_is_sampled_here():
     assert {type(sample) for sample in SAMPLES} == set(CODES) == set(runtime.MekikiError.__subclasses__())
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: type(sample).__name__)
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: f"{type(sample).__name__}-{sample.reason}")
 def test_the_table_is_the_inverse_of_the_runtimes(sample):
     error = errors.from_status(to_status(sample))
     assert type(error).__name__ == type(sample).__name__

@@ -19,6 +19,7 @@ from mekiki.types.v1 import types_pb2
 from services.runtime import operations as operations_module
 from services.runtime.config import Settings
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, Overloaded
+from services.runtime.gate import Gate
 from services.runtime.interceptor import CallInterceptor
 from services.runtime.ledger import Attempt, Ledger, Progress
 from services.runtime.operations import Operations, add_operations_to_server
@@ -464,7 +465,7 @@ async def test_one_port_serves_the_operations_of_several_services(store: Store, 
     owners = {}
     for service in ("codec", "anomaly"):
         owners[service] = Operations(service, store.prefixed(service), LocalRunner(settings))
-    server = grpc.aio.server(interceptors=[CallInterceptor("test")])
+    server = grpc.aio.server(interceptors=[CallInterceptor("test", Gate(settings))])
     add_operations_to_server(owners, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -1,0 +1,43 @@
+"""How the service next door is called: over TLS where this one has it, and on behalf of whom."""
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from mekiki._wire.credentials import Credentials
+from mekiki._wire.policy import ClientOptions
+from services.runtime.caller import current_token
+from services.runtime.config import Settings
+
+
+def neighbour_options(settings: Settings) -> ClientOptions:
+    """For a server: the caller's own token goes along, so that what it may not do here it may not do there either."""
+    return ClientOptions(credentials=_open_credentials(settings, token=current_token), request_id=_current_request_id)
+
+
+def worker_options(settings: Settings) -> ClientOptions:
+    """For a job: the caller may be long gone, so it shows the service's own token.
+
+    It touches what the request names, and whether the caller may do so was checked when the request came.
+    """
+    return ClientOptions(credentials=_open_credentials(settings, token_file=settings.service_token_file))
+
+
+def _open_credentials(
+    settings: Settings, token: str | Callable[[], str] = "", token_file: Path | None = None
+) -> Credentials:
+    authority = settings.tls_ca or settings.tls_client_ca
+    return Credentials(
+        ca=authority,
+        cert=settings.tls_cert if authority else None,
+        key=settings.tls_key if authority else None,
+        server_name=settings.tls_server_name,
+        token=token,
+        token_file=token_file,
+    )
+
+
+def _current_request_id() -> str:
+    return str(structlog.contextvars.get_contextvars().get("request_id") or uuid.uuid4().hex)
