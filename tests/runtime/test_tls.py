@@ -205,31 +205,6 @@ def test_neighbours_are_called_as_this_service_is(files, tmp_path):
     assert not neighbour_options(Settings()).credentials.is_secure
 
 
-async def test_a_connection_that_is_old_is_replaced_and_no_call_fails(serve, tmp_path, capsys):
-    """So that new replicas get load. Which connection a call came by, the audit log tells."""
-    address = await serve(open_echoes([]), max_connection_age_s=1)
-    async with client_of(address, mekiki.Credentials()) as client:
-        for _ in range(40):
-            await client.codec.delete_dataset("x")
-            await asyncio.sleep(0.1)
-    peers = {
-        line.split('"peer": "')[1].split('"')[0] for line in capsys.readouterr().err.splitlines() if '"peer"' in line
-    }
-    assert len(peers) >= 2
-
-
-async def test_replicas_behind_one_name_take_turns(serve, capsys):
-    asked = [[], [], []]
-    ports = [(await serve(open_echoes(each))).split(":")[1] for each in asked]
-    address = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
-    async with client_of(address, mekiki.Credentials()) as client:
-        await client.anomaly.list_detectors()
-        await asyncio.sleep(0.5)
-        for _ in range(30):
-            await client.anomaly.list_detectors()
-    assert min(map(len, asked)) >= 9
-
-
 async def test_with_tls_and_tokens_both_are_needed(serve, files, tmp_path):
     settings, credentials = files
     tokens = write_tokens(tmp_path / "tokens.json", ("lina", ["line"]))

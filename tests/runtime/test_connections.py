@@ -1,0 +1,52 @@
+"""Connections are replaced in time, and replicas behind one name take turns."""
+
+import asyncio
+import time
+
+import mekiki
+from tests.runtime.echoes import open_echoes
+
+ONCE = mekiki.ClientOptions(retry=mekiki.RetryPolicy(attempts=1))
+
+
+async def test_a_connection_that_is_old_is_replaced_and_no_call_fails(serve, capsys):
+    """So that new replicas get load. Which connection a call came by, the audit log tells."""
+    address = await serve(open_echoes([]), max_connection_age_s=1)
+    async with mekiki.AsyncClient(address, options=ONCE) as client:
+        for _ in range(40):
+            await client.codec.delete_dataset("x")
+            await asyncio.sleep(0.1)
+    peers = {
+        line.split('"peer": "')[1].split('"')[0] for line in capsys.readouterr().err.splitlines() if '"peer"' in line
+    }
+    assert len(peers) >= 2
+
+
+async def test_replicas_behind_one_name_take_turns(serve):
+    asked = [[], [], []]
+    ports = [(await serve(open_echoes(each))).split(":")[1] for each in asked]
+    address = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+    async with mekiki.AsyncClient(address, options=ONCE) as client:
+        await client.anomaly.list_detectors()
+        await asyncio.sleep(0.5)
+        for _ in range(30):
+            await client.anomaly.list_detectors()
+    assert min(map(len, asked)) >= 9
+
+
+async def test_a_stream_longer_than_a_connection_may_last_is_taken_up_again(serve, capsys):
+    """The grace is over while frames are under way: the SDK sends those without an answer again."""
+    address = await serve(open_echoes([]), max_connection_age_s=1, max_connection_age_grace_s=0.2)
+
+    def images():
+        for number in range(40):
+            time.sleep(0.1)
+            yield mekiki.NewItem(str(number), b"png")
+
+    def push():
+        with mekiki.Client(address) as client:
+            return [answer.id for answer in client.codec.append_items("x", images()) if answer.error is None]
+
+    answered = await asyncio.to_thread(push)
+    assert answered == [str(number) for number in range(40)]
+    assert capsys.readouterr().err.count("BEGUN") >= 2, "the connection was never cut"
