@@ -11,7 +11,7 @@ export UV_SYSTEM_CERTS := 1
 export PYTHONPATH := $(CURDIR):$(CURDIR)/clients/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos demo test lint breaking format bench lock chart clean
+.PHONY: help setup protos demo test lint breaking format bench chart images e2e lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -60,9 +60,15 @@ format: $(STAMP) ## let the formatter and the linter repair what they can
 bench: protos ## every benchmark, or ONLY="boxfit serving"; writes build/bench/<name>.json
 	$(BIN)/python -m tests.bench $(ONLY)
 
-lock: $(STAMP) ## pin what pyproject.toml asks for
-	$(BIN)/uv pip compile pyproject.toml --group client --group codec --group saliency --group boxfit --group anomaly --group dev \
-	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet --output-file requirements.lock
+COMPILE := $(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+GROUPS := client codec saliency boxfit anomaly dev
+
+images: ## build the four container images (see docker/images.sh for a proxy, a base image, other builds of torch)
+	docker/images.sh
+
+lock: $(STAMP) ## pin what pyproject.toml asks for, as a whole and for each image
+	$(COMPILE) pyproject.toml $(GROUPS:%=--group %) --output-file requirements.lock
+	$(BIN)/python docker/lock.py "$(COMPILE)"
 
 clean: ## remove what was built, but not .venv
 	rm -rf build .mypy_cache .ruff_cache clients/python/mekiki/_sync clients/python/mekiki/*/v1
