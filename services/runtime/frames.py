@@ -33,6 +33,8 @@ class FrameGate:
         self._response_type = response_type
         self._slots: asyncio.Queue[Slot | None] = asyncio.Queue(AHEAD)
         self._waiting: deque[Slot] = deque()  # slots of frames that the servicer has
+        self._answered: Slot | None = None  # of the servicer's last answer
+        self._sent = asyncio.Event()  # it has left
 
     async def passed(self) -> AsyncIterator[Any]:
         """The frames for the servicer."""
@@ -53,6 +55,8 @@ class FrameGate:
         try:
             while (slot := await self._slots.get()) is not None:
                 yield await slot
+                if slot is self._answered:
+                    self._sent.set()
             await pump
         finally:
             pump.cancel()
@@ -63,7 +67,10 @@ class FrameGate:
         """Puts the servicer's answers into their slots; when it ends, so does the stream."""
         try:
             async for response in responses:
-                self._waiting.popleft().set_result(response)
+                self._sent.clear()
+                self._answered = self._waiting.popleft()
+                self._answered.set_result(response)
+                await self._sent.wait()  # who reads slowly must not make answers pile up here
             self._check_complete()
         except Exception as error:
             if self._waiting:
