@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 from services.runtime import metrics
 from services.runtime.caller import Caller, set_caller
 from services.runtime.deadline import set_deadline
-from services.runtime.errors import MekikiError
+from services.runtime.errors import MekikiError, Unavailable
 from services.runtime.gate import Gate, Visit
 from services.runtime.logs import get_logger
 from services.runtime.status import CODES, to_status
@@ -49,6 +49,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._idle = asyncio.Event()
         self._idle.set()
         self._endless: set[asyncio.Task[Any]] = set()
+        self._ending = False
+        self._last_arrival_s = 0.0
+
+    async def wait_until_quiet(self, quiet_s: float, timeout_s: float) -> None:
+        """Returns once no call has come for `quiet_s`: those on their way have then reached their handlers."""
+        end_s = time.monotonic() + timeout_s
+        self._last_arrival_s = time.monotonic()
+        while (now_s := time.monotonic()) < min(end_s, self._last_arrival_s + quiet_s):  # noqa: ASYNC110 - nothing happens
+            await asyncio.sleep(min(end_s, self._last_arrival_s + quiet_s) - now_s)
 
     async def wait_until_idle(self) -> None:
         """Returns once no call is being answered, not counting streams that never end by themselves."""
@@ -56,6 +65,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def end_endless(self) -> None:
         """Ends the streams that never end by themselves."""
+        self._ending = True
         for task in self._endless:
             task.cancel()
 
@@ -147,6 +157,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             await _abort(context, status, trailing)
         except BaseException:
             code = "CANCELLED"
+            if self._ending and rpc in ENDLESS:  # gRPC itself would leave the other end waiting
+                await _abort(context, to_status(Unavailable("the server stops")), trailing)
             raise
         finally:
             self._count(rpc, -1)
@@ -157,6 +169,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _count(self, rpc: str, change: int) -> None:
         metrics.CALLS_IN_FLIGHT.labels(rpc).inc(change)
+        self._last_arrival_s = time.monotonic() if change > 0 else self._last_arrival_s
         task = asyncio.current_task()
         if rpc in ENDLESS and task is not None:
             (self._endless.add if change > 0 else self._endless.discard)(task)

@@ -25,6 +25,8 @@ from services.runtime.tls import open_server_credentials
 
 LOOPBACK = "127.0.0.1"
 _LAST_WORD_S = 0.1  # for health to tell its watchers
+_QUIET_S = 0.1  # without a new call, and the last one is surely in work
+_BUSY_S = 3.0  # where calls go on coming, all the same
 
 
 async def _nothing() -> None:
@@ -137,6 +139,8 @@ class Server:
         for service in self._services:
             if service.operations is not None:
                 service.operations.release_waiters()
+        # gRPC cancels what has come in and not reached its handler when it is told to stop.
+        await self._calls.wait_until_quiet(_QUIET_S, min(_BUSY_S, self._settings[0].drain_timeout_s))
         stopping = asyncio.create_task(self._server.stop(self._settings[0].drain_timeout_s))
         idle = asyncio.create_task(self._calls.wait_until_idle())
         await asyncio.wait([stopping, idle], return_when="FIRST_COMPLETED")

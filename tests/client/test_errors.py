@@ -4,6 +4,7 @@ from google.rpc import code_pb2, status_pb2
 
 import mekiki
 from mekiki import errors
+from mekiki.codec.v1 import codec_pb2
 from services.runtime import errors as runtime
 from services.runtime.status import CODES, to_status
 
@@ -86,6 +87,25 @@ def test_details_that_make_no_sense_are_left_aside(server, client, details):
     server.answers["GetDataset"] = refuse
     with pytest.raises(errors.InvalidArgument, match="plain"):
         client.codec.get_dataset("screws")
+
+
+def test_a_call_that_a_server_drops_as_it_stops_is_unavailable_and_not_cancelled(server, client):
+    """So that it is tried again where that is safe."""
+    dropped = []
+
+    def drop(_request, context):
+        dropped.append(1)
+        if len(dropped) < 3:
+            context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
+        return codec_pb2.GetDatasetResponse()
+
+    server.answers["GetDataset"] = server.answers["DeleteDataset"] = drop
+    client.codec.get_dataset("screws")
+    assert len(dropped) == 3
+    dropped.clear()
+    with pytest.raises(errors.Unavailable, match="stopped"):
+        client.codec.delete_dataset("screws")
+    assert len(dropped) == 1
 
 
 def test_nobody_at_the_address_is_unavailable():

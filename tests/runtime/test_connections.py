@@ -3,8 +3,18 @@
 import asyncio
 import time
 
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 import mekiki
+from mekiki.boxfit.v1 import boxfit_pb2, boxfit_pb2_grpc
+from services.runtime.config import Settings
+from services.runtime.images import encode_heatmap
+from services.runtime.server import Server
 from tests.runtime.echoes import open_echoes
+from tests.runtime.tiny import OPENING as TINY
 
 ONCE = mekiki.ClientOptions(retry=mekiki.RetryPolicy(attempts=1))
 
@@ -50,3 +60,21 @@ async def test_a_stream_longer_than_a_connection_may_last_is_taken_up_again(serv
     answered = await asyncio.to_thread(push)
     assert answered == [str(number) for number in range(40)]
     assert capsys.readouterr().err.count("BEGUN") >= 2, "the connection was never cut"
+
+
+async def test_calls_that_come_as_the_server_begins_to_stop_are_answered_and_watchers_hear_the_end(tmp_path):
+    settings = Settings(port=0, metrics_port=0, store_url=f"file://{tmp_path}", queue_limit=1000)
+    server = Server([TINY], [settings])
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await anext(aiter(watch))).status == health_pb2.HealthCheckResponse.SERVING
+        stub = boxfit_pb2_grpc.BoxfitServiceStub(channel)
+        request = boxfit_pb2.FitBoxRequest(heatmap=encode_heatmap(np.ones((2, 3), np.float32)))
+        calls = [stub.FitBox(request, timeout=60) for _ in range(200)]
+        await server.drain()
+        assert [(await call).box.x_max for call in calls] == [3] * 200
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            _ = [answer.status async for answer in watch]
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert caught.value.details() == "the server stops"

@@ -33,6 +33,9 @@ DETAILS_KEY = "grpc-status-details-bin"
 # What grpc.aio says of a stream that ended while it was writing, in place of the status that the server ended it with.
 _WRITE_FAILED = "Internal error from Core"
 
+# How a gRPC server ends, in a word of its own, the calls that it drops as it stops. A service says more.
+_DROPPED = "CANCELLED"
+
 _Detail = TypeVar("_Detail", bound=Message)
 
 
@@ -185,6 +188,8 @@ def _status_of(failure: RpcFailure) -> status_pb2.Status:
     """The rich status of a failed call; without details where the server (or gRPC itself) sent none."""
     if failure.code() is grpc.StatusCode.INTERNAL and failure.details() == _WRITE_FAILED:
         return status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the stream broke while a frame was being sent")
+    if failure.code() is grpc.StatusCode.CANCELLED and failure.details() == _DROPPED:
+        return status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the service stopped before it had answered")
     plain = status_pb2.Status(code=failure.code().value[0], message=failure.details() or "")
     for key, value in failure.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
