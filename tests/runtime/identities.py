@@ -83,7 +83,7 @@ def write_jwks(path, keys=None):
 
 def make_jwt(key=ISSUER_KEY, algorithm="RS256", kid="rsa-1", without=(), **claims):
     now = int(time.time())
-    claims = {"sub": "line-3", "aud": AUDIENCE, "exp": now + 300, "nbf": now - 5, "roles": ["line"], **claims}
+    claims = {"sub": "line-3", "aud": AUDIENCE, "exp": now + 3600, "nbf": now - 5, "roles": ["line"], **claims}
     for claim in without:
         del claims[claim]
     return jwt.encode(claims, key, algorithm=algorithm, headers={"kid": kid} if kid else None)

@@ -64,8 +64,6 @@ async def score(stub, metadata):
 GOOD = {
     "RS256": make_jwt(),
     "ES256": make_jwt(CURVE_KEY, "ES256", "ec-1"),
-    "a clock a little ahead": make_jwt(nbf=NOW + 5),
-    "just expired on a clock a little behind": make_jwt(exp=NOW - 2),
     "several audiences": make_jwt(aud=["other", AUDIENCE]),
     "listed": "night-shift",
 }
@@ -86,7 +84,7 @@ def forge_with_public_key():
         return base64.urlsafe_b64encode(data).rstrip(b"=")
 
     header = part(json.dumps({"alg": "HS256", "typ": "JWT", "kid": "rsa-1"}).encode())
-    body = part(json.dumps({"sub": "x", "aud": AUDIENCE, "exp": NOW + 300, "roles": ["admin"]}).encode())
+    body = part(json.dumps({"sub": "x", "aud": AUDIENCE, "exp": NOW + 3600, "roles": ["admin"]}).encode())
     signed = header + b"." + body
     return (signed + b"." + part(hmac.new(PUBLIC, signed, hashlib.sha256).digest())).decode()
 
@@ -97,7 +95,7 @@ def change_payload():
 
 
 BAD = {
-    "alg none": jwt.encode({"sub": "x", "aud": AUDIENCE, "exp": NOW + 300, "roles": ["admin"]}, None, "none"),
+    "alg none": jwt.encode({"sub": "x", "aud": AUDIENCE, "exp": NOW + 3600, "roles": ["admin"]}, None, "none"),
     "HS256 with the public key": forge_with_public_key(),
     "another's key": make_jwt(STRANGER_KEY),
     "another's key that names no id": make_jwt(STRANGER_KEY, kid=None),
@@ -110,7 +108,7 @@ BAD = {
     "no signature": make_jwt().rpartition(".")[0] + ".",
     "wrong audience": make_jwt(aud="another-service"),
     "no audience": make_jwt(without=["aud"]),
-    "not yet": make_jwt(nbf=NOW + 60),
+    "not yet": make_jwt(nbf=NOW + 3600),
     "no end": make_jwt(without=["exp"]),
     "no subject": make_jwt(without=["sub"]),
     "an empty tenant": make_jwt(tenant=""),
@@ -136,6 +134,11 @@ async def test_a_bad_token_is_refused_in_the_same_words_and_the_next_call_works(
 async def test_an_expired_token_says_so(stub):
     refused = await score(stub, bearer(make_jwt(exp=NOW - 60)))
     assert refused[:2] == ("UNAUTHENTICATED", "TOKEN_EXPIRED")
+
+
+async def test_two_clocks_may_differ_by_a_few_seconds(stub):
+    assert (await score(stub, bearer(make_jwt(exp=int(time.time()) - 2))))[0] == "OK"
+    assert (await score(stub, bearer(make_jwt(nbf=int(time.time()) + 5))))[0] == "OK"
 
 
 async def test_an_expired_token_of_a_stranger_is_just_invalid(stub):
