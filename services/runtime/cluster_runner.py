@@ -5,6 +5,7 @@ that started them: any replica looks at them, stops them and takes up what comes
 """
 
 import copy
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from services.runtime.runners import Life, Sighting, Task
 
 ANSWER_S = 5.0
 """Longest time for one answer of the API server."""
+GRACE_S = 10.0
+"""A worker sees by itself, in the store, that it must stop; a Job that is still there after this time is deleted."""
 LOG_LINES = 20
 """So many last lines of a failed worker's log go into ours."""
 _MISSING, _TAKEN = 404, 409
@@ -38,14 +41,25 @@ class ClusterRunner:
         max_jobs: most unfinished ones of one service.
         batch: kubernetes' BatchV1Api.
         core: kubernetes' CoreV1Api, to tell why a pod failed.
+        grace_s: how long a worker that should stop may take before its Job is deleted.
     """
 
-    def __init__(self, template: Manifest, namespace: str, max_jobs: int, batch: Any, core: Any) -> None:  # noqa: ANN401 - untyped library
+    def __init__(
+        self,
+        template: Manifest,
+        namespace: str,
+        max_jobs: int,
+        batch: Any,  # noqa: ANN401 - untyped library
+        core: Any,  # noqa: ANN401
+        grace_s: float = GRACE_S,
+    ) -> None:
         self._template = template
         self._namespace = namespace
         self._max_jobs = max_jobs
         self._batch = batch
         self._core = core
+        self._grace_s = grace_s
+        self._asked_s: dict[Task, float] = {}  # when it was first to stop
         self._deleted: set[Task] = set()
         self._log = get_logger()
 
@@ -87,7 +101,10 @@ class ClusterRunner:
         return Sighting(Life.ENDED, "exit code 0") if "Complete" in kinds else Sighting(Life.RUNNING)
 
     def stop(self, task: Task) -> None:
-        """Deletes the Job: its pod is sent SIGTERM, and SIGKILL after its grace."""
+        """Deletes the Job at a call after the grace: its pod is sent SIGTERM, and SIGKILL after a grace of its own."""
+        now_s = time.monotonic()
+        if now_s - self._asked_s.setdefault(task, now_s) < self._grace_s:
+            return
         self._deleted.add(task)
         try:
             self._batch.delete_namespaced_job(
@@ -101,6 +118,7 @@ class ClusterRunner:
 
     def forget(self, task: Task) -> None:
         """The template's time to live removes the Job."""
+        self._asked_s.pop(task, None)
         self._deleted.discard(task)
 
     def close(self) -> Sequence[Task]:

@@ -91,7 +91,7 @@ def core():
 
 @pytest.fixture
 def runner(batch, core):
-    return ClusterRunner(TEMPLATE, "plant", 2, batch, core)
+    return ClusterRunner(TEMPLATE, "plant", 2, batch, core, grace_s=0)
 
 
 def make_pod(reason=None, message=None, terminated=None):
@@ -175,6 +175,14 @@ def test_a_stopped_job_is_deleted_once_and_then_over(runner, batch):
     assert runner.look(TASK).life is Life.ENDED
     runner.forget(TASK)
     assert runner.look(TASK).life is Life.UNKNOWN
+
+
+def test_a_worker_has_time_to_stop_by_itself(batch, core):
+    patient = ClusterRunner(TEMPLATE, "plant", 2, batch, core, grace_s=60)
+    patient.start(TASK, lambda: True)
+    patient.stop(TASK)
+    patient.stop(TASK)
+    assert patient.look(TASK).life is Life.RUNNING
 
 
 def test_jobs_outlive_the_server(runner, batch):
