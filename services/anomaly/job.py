@@ -154,21 +154,22 @@ def _describe(plan: Plan, dataset: str, encoding: mekiki.Encoding | None, weight
         options=dataclasses.asdict(plan.options),
         backbone=plan.backbone,
         weights_source=weights.source if weights else "none",
-        weights_description=_tell_origin(plan.backbone, weights),
+        weights_description=_tell_origin(plan, weights),
         dataset=dataset,
         encoding_id=encoding.encoding_id if encoding else "",
         create_time=_now(),
     )
 
 
-def _tell_origin(backbone: str, weights: Weights | None) -> str:
+def _tell_origin(plan: Plan, weights: Weights | None) -> str:
     if weights is None:
+        what = "fixed filters, scaled to" if isinstance(plan.options, PatchOptions) else "a small network trained on"
         return (
-            "a small network trained on the given images alone; a pretrained one is more accurate: "
+            f"{what} the given images alone; a pretrained network is more accurate: "
             'put mobilenetv2_100.safetensors into the folder of MEKIKI_WEIGHTS_DIR and train with "mobilenetv2_100"'
         )
     places = {"directory": "the folder of MEKIKI_WEIGHTS_DIR", "cache": "the hub's cache", "hub": "the hub"}
-    return f"{backbone}, pretrained: {weights.path.name} from {places[weights.source]}"
+    return f"{plan.backbone}, pretrained: {weights.path.name} from {places[weights.source]}"
 
 
 def _open_detector(catalogue: Catalogue, name: str, settings: AnomalySettings) -> tuple[Entry, Detector]:

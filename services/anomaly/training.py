@@ -1,8 +1,7 @@
 """From normal images to a `Model`: everything of a detector but its bank and its threshold."""
 
 import json
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,10 @@ from services.anomaly.engines.engine import Engine
 from services.anomaly.engines.losses import ADACOS, L2_SOFTMAX, MetricLoss, open_loss
 from services.anomaly.engines.metric import MetricEngine
 from services.anomaly.engines.patch import PatchEngine
-from services.anomaly.engines.training import BATCH, Journal, Lesson, train_metric
-from services.anomaly.frames import Framing, fit_area, fit_longer_side, resize
+from services.anomaly.engines.training import Journal, Lesson, train_metric
+from services.anomaly.filters import FilterBank
+from services.anomaly.frames import Framing, fit_area, fit_longer_side, resize, to_tensor
 from services.runtime.errors import DataLoss, InvalidArgument
-
-_SMALL_WINDOW_PX = 128
-_SMALL_LEARNING_RATE = 2e-3  # from nothing: there is no ImageNet to forget
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,6 @@ class PatchOptions:
 
     input_side_px: int  # longer side of what the network sees
     coreset_fraction: float = 0.1
-    small_steps: int = 150  # batches that the small backbone is trained on
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ def train_model(
 ) -> Model:
     """Train the embedder of a detector on normal images.
 
-    The patch engine with a pretrained backbone learns nothing; with the small one, and the metric engine always, the
+    The patch engine learns nothing with a pretrained backbone, and a scale with "small"; in the metric engine the
     network learns to tell normal from made-up defects.
 
     Args:
@@ -91,28 +87,46 @@ def train_model(
     Raises:
         InvalidArgument: no images, or options that contradict each other.
     """
-    backbone = open_backbone(plan.backbone, weights, plan.seed)
+    backbone = _open_backbone(plan, weights)
     head = _open_head(plan, backbone)
-    lesson = _plan_lesson(plan, images, framing)
-    if lesson is not None:
-        backbone.module().to(device)
-        head.module().to(device)
-        train_metric(backbone, head, lesson, journal)
+    backbone.module().to(device)
+    head.module().to(device)
+    if isinstance(plan.options, MetricOptions):
+        train_metric(backbone, head, _plan_lesson(plan, plan.options, images, framing), journal)
+    elif isinstance(backbone, FilterBank):
+        _fit_filters(backbone, plan.options, images, framing, device)
     return _assemble(plan, framing, backbone, head, device)
 
 
-def _plan_lesson(plan: Plan, images: Iterable[NDArray[np.generic]], framing: Framing) -> Lesson | None:
-    if isinstance(plan.options, MetricOptions):
-        area_px = plan.options.input_side_px
-        pixels, parts = collect_lesson(images, framing, lambda frame: fit_area(frame, area_px))
-        return Lesson(pixels, parts, plan.options.class_count, plan.options.epochs, seed=plan.seed)
-    if plan.backbone != SMALL_BACKBONE:
-        return None
-    # At the scale at which patches will be compared, in windows: what is learnt is texture, not the whole part.
-    side_px = plan.options.input_side_px
-    pixels, parts = collect_lesson(images, framing, lambda frame: fit_longer_side(frame, side_px))
-    epochs = math.ceil(plan.options.small_steps / math.ceil(len(pixels) / BATCH))
-    return Lesson(pixels, parts, 3, epochs, _SMALL_LEARNING_RATE, plan.seed, _SMALL_WINDOW_PX)
+def _plan_lesson(plan: Plan, options: MetricOptions, images: Iterable[NDArray[np.generic]], framing: Framing) -> Lesson:
+    pixels, parts = collect_lesson(images, framing, lambda frame: fit_area(frame, options.input_side_px))
+    return Lesson(pixels, parts, options.class_count, options.epochs, seed=plan.seed)
+
+
+def _fit_filters(
+    filters: FilterBank,
+    options: PatchOptions,
+    images: Iterable[NDArray[np.generic]],
+    framing: Framing,
+    device: torch.device,
+) -> None:
+    """At the size at which patches will be compared."""
+
+    def prepare() -> Iterator[Tensor]:
+        shape = None
+        for image in images:
+            cut = framing.cut(image)
+            shape = shape or fit_longer_side(cut.shape[:2], options.input_side_px)
+            yield to_tensor(resize(cut, shape)).to(device)
+
+    if filters.fit(prepare()) == 0:
+        raise InvalidArgument("items", "must select at least 1 normal image, got 0")
+
+
+def _open_backbone(plan: Plan, weights: Path | None) -> Backbone:
+    if plan.backbone == SMALL_BACKBONE and isinstance(plan.options, PatchOptions):
+        return FilterBank().eval()
+    return open_backbone(plan.backbone, weights, plan.seed)
 
 
 def collect_lesson(
@@ -158,7 +172,7 @@ def load_model(data: bytes, device: torch.device) -> Model:
     plan = _parse_plan(header)
     mask = tensors.pop("framing.mask", None)
     framing = Framing(None if mask is None else mask.numpy().astype(np.bool_))
-    backbone = open_backbone(plan.backbone, None, plan.seed)
+    backbone = _open_backbone(plan, None)
     head = _open_head(plan, backbone)
     nn.ModuleDict({"network": backbone.module(), "head": head.module()}).load_state_dict(tensors)
     return _assemble(plan, framing, backbone, head, device)

@@ -61,8 +61,12 @@ def test_no_pod_has_more_rights_than_it_needs(cluster, client):
 
 
 def test_long_work_runs_as_jobs(cluster, client, detector):
-    made = {(job["metadata"]["labels"]["mekiki.io/service"], job["status"].get("succeeded")) for job in cluster.jobs()}
-    assert made == {("codec", 1), ("anomaly", 1)}
+    def ended():
+        return {
+            (job["metadata"]["labels"]["mekiki.io/service"], job["status"].get("succeeded")) for job in cluster.jobs()
+        }
+
+    wait_until(lambda: ended() == {("codec", 1), ("anomaly", 1)}, 60, "a Job that succeeded for each operation")
 
 
 def test_a_killed_workers_operation_goes_on_with_the_next_attempt(cluster, client, detector):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from services.anomaly.backbones import Backbone
-from services.anomaly.engines.defects import choose_point, make_batch
+from services.anomaly.engines.defects import make_batch
 from services.anomaly.engines.losses import MetricLoss
 from services.anomaly.frames import to_tensor
 
@@ -28,7 +28,6 @@ class Lesson:
     epochs: int
     learning_rate: float = _LEARNING_RATE
     seed: int = 0
-    window_px: int | None = None  # train on random windows of this side around a point of the part; None: whole images
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ def _train_epoch(
     device = next(backbone.module().parameters()).device
     losses, hits = 0.0, 0
     for chosen in _split_batches(len(lesson.images), random):
-        images, parts = _cut_windows(lesson, chosen, random)
-        made, classes = make_batch(images, parts, lesson.class_count, random)
+        made, classes = make_batch(lesson.images[chosen], lesson.parts[chosen], lesson.class_count, random)
         truth = torch.from_numpy(classes).to(device)
         features = pool(backbone.features(to_tensor(made).to(device)))
         loss = head.loss(features, truth)
@@ -101,25 +99,6 @@ def _train_epoch(
         losses += float(loss.detach()) * len(chosen)
         hits += int((head.logits(features.detach()).argmax(dim=1) == truth).sum())
     return losses / len(lesson.images), hits / len(lesson.images)
-
-
-def _cut_windows(
-    lesson: Lesson, chosen: NDArray[np.int64], random: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The `chosen` images with their parts, or of each a window with a random point of its part as near its middle."""
-    images, parts = lesson.images[chosen], lesson.parts[chosen]
-    if lesson.window_px is None:
-        return images, parts
-    windows = [_place_window(part, lesson.window_px, random) for part in parts]
-    cut = zip(images, parts, windows, strict=True)
-    pairs = [(image[window], part[window]) for image, part, window in cut]
-    return np.stack([image for image, _ in pairs]), np.stack([part for _, part in pairs])
-
-
-def _place_window(part: NDArray[np.bool_], side_px: int, random: np.random.Generator) -> tuple[slice, slice]:
-    middle = choose_point(part, random)[::-1]  # (y, x)
-    starts = [max(0, min(m - side_px // 2, extent - side_px)) for m, extent in zip(middle, part.shape, strict=True)]
-    return slice(starts[0], starts[0] + side_px), slice(starts[1], starts[1] + side_px)
 
 
 def _split_batches(count: int, random: np.random.Generator) -> list[NDArray[np.int64]]:

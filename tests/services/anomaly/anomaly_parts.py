@@ -15,7 +15,7 @@ from services.runtime.store import Store
 CPU = torch.device("cpu")
 SILENT = Journal(lambda progress: None, lambda checkpoint: None)
 SIDE = 96
-QUICK = PatchOptions(input_side_px=192, coreset_fraction=0.5, small_steps=24)
+QUICK = PatchOptions(input_side_px=192, coreset_fraction=1.0)
 
 
 def draw_part(seed, *, defect=False):

@@ -13,6 +13,8 @@ from services.anomaly.engines.defects import DISTORTION, LINE, NORMAL, PartLocat
 from services.anomaly.engines.losses import AdaCos, ArcFace, L2Softmax, open_loss
 from services.anomaly.engines.metric import compute_grad_cam, compute_outlier_factor
 from services.anomaly.engines.training import Journal, Lesson, train_metric
+from services.anomaly.filters import FilterBank
+from services.anomaly.frames import to_tensor
 from services.anomaly.training import MetricOptions
 from services.runtime.errors import Cancelled, InvalidArgument
 
@@ -238,3 +240,27 @@ def test_unit_features_have_length_one():
     model = train_parts(MetricOptions("adacos", 3, epochs=1, input_side_px=64))
     embedding = enroll_parts(model, draw_parts(2)).contribute_item(draw_part(0))
     assert np.linalg.norm(embedding.vectors.astype(np.float64)) == pytest.approx(1, abs=2e-3)
+
+
+def test_filters_answer_to_edges_by_direction_and_to_colour():
+    filters = FilterBank()
+    image = np.full((64, 64, 3), 100, np.uint8)
+    image[:, 32:] = 200
+    image[:32, :16] = (200, 100, 0)  # as bright as the grey
+    fine, coarse = (level[0].numpy() for level in filters.levels(to_tensor(image)))
+    assert fine.shape == (18, 8, 8)
+    assert coarse.shape == (18, 4, 4)
+    rising, falling = fine[3], fine[5]  # the finest scale: to the right, and to the left
+    assert rising[6, 3:5].min() > 10 * max(rising[6, 7], falling[6, 4], 0.01)
+    assert abs(fine[1, 1, 1] - fine[1, 6, 1]) > 1
+
+
+def test_filters_are_scaled_by_what_varies_between_normals():
+    random = np.random.default_rng(0)
+    cells = random.normal(120, 40, (6, 8, 8, 3)).clip(0, 255).astype(np.uint8)
+    images = [to_tensor(image.repeat(8, axis=0).repeat(8, axis=1)) for image in cells]
+    filters = FilterBank()
+    assert filters.fit(images) == 6
+    one, two = (filters.levels(image)[0] for image in images[:2])
+    assert 0.5 < float((one - two).square().mean(dim=(0, 2, 3)).div(2).sqrt().mean()) < 1.5
+    assert FilterBank().fit(images[:1]) == 1  # nothing to compare: the scale stays

@@ -194,8 +194,8 @@ async def test_detectors_are_described_listed_and_deleted(raw, catalogue, raw_mo
         catalogue.add(name, tell_about(QUICK), save_model(raw_model), f"op-{name}")
     assert [detector.name for detector in await raw.list_detectors()] == ["a", "raw", "z"]
     described = await raw.get_detector("raw")
-    assert (described.engine.input_side, described.engine.coreset_fraction) == (192, 0.5)
-    assert described.vector_count == 8 * 288  # half of 24 x 24 cells
+    assert (described.engine.input_side, described.engine.coreset_fraction) == (192, 1.0)
+    assert described.vector_count == 8 * 576  # 24 x 24 cells
     assert described.threshold is None
     await raw.delete_detector("raw")
     for call in (raw.get_detector("raw"), raw.score_image("raw", GOOD), raw.delete_detector("raw")):
