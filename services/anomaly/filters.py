@@ -100,7 +100,7 @@ def _convolve(grey: Tensor, across: Tensor, down: Tensor) -> Tensor:
 
 
 def _sample_gaussian(sigma_px: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """A Gaussian that adds up to 1, and what to correlate with for slopes and for bends: its derivatives, up to sign."""
+    """A Gaussian that adds up to 1, and what to correlate with for slopes and bends: its derivatives, up to sign."""
     reach = math.ceil(3 * sigma_px)
     x = torch.arange(-reach, reach + 1, dtype=torch.float32, device=device) / sigma_px
     gaussian = torch.exp(-x.square() / 2)
