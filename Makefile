@@ -14,7 +14,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/clients/python
 .PHONY: help setup protos demo test lint breaking format bench chart images e2e lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 10
 
 setup: $(STAMP) ## create .venv with the pinned dependencies
 $(STAMP): requirements.lock
@@ -65,6 +65,9 @@ GROUPS := client codec saliency boxfit anomaly dev
 
 images: ## build the four container images (see docker/images.sh for a proxy, a base image, other builds of torch)
 	docker/images.sh
+
+e2e: protos ## the main job on a real Kubernetes: that of KUBECONFIG, or one of its own (root, Go; see tests/cluster)
+	MEKIKI_E2E=1 $(BIN)/python -m pytest -s tests/cluster
 
 lock: $(STAMP) ## pin what pyproject.toml asks for, as a whole and for each image
 	$(COMPILE) pyproject.toml $(GROUPS:%=--group %) --output-file requirements.lock
