@@ -6,7 +6,8 @@ that started them: any replica looks at them, stops them and takes up what comes
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,8 @@ class ClusterRunner:
         """Creates the Job if there is room and the claim succeeds."""
         if self._count_unfinished(task.service) >= self._max_jobs or not claim():
             return
-        try:
+        with _asking(but=_TAKEN):
             self._batch.create_namespaced_job(self._namespace, self._describe(task), _request_timeout=ANSWER_S)
-        except ApiException as error:
-            if error.status != _TAKEN:
-                raise _unavailable(error) from error
-        except HTTPError as error:
-            raise _unavailable(error) from error
 
     def look(self, task: Task) -> Sighting:
         """How the task's Job stands; UNKNOWN where there is none (yet), then its heartbeat tells."""
@@ -106,15 +102,10 @@ class ClusterRunner:
         if now_s - self._asked_s.setdefault(task, now_s) < self._grace_s:
             return
         self._deleted.add(task)
-        try:
+        with _asking(but=_MISSING):
             self._batch.delete_namespaced_job(
                 name_job(task), self._namespace, propagation_policy="Foreground", _request_timeout=ANSWER_S
             )
-        except ApiException as error:
-            if error.status != _MISSING:
-                raise _unavailable(error) from error
-        except HTTPError as error:
-            raise _unavailable(error) from error
 
     def forget(self, task: Task) -> None:
         """The template's time to live removes the Job."""
@@ -136,23 +127,17 @@ class ClusterRunner:
         return job
 
     def _count_unfinished(self, service: str) -> int:
-        try:
+        with _asking():
             jobs = self._batch.list_namespaced_job(
                 self._namespace, label_selector=f"{_SERVICE}={service}", _request_timeout=ANSWER_S
             )
-        except (ApiException, HTTPError) as error:
-            raise _unavailable(error) from error
         return sum(not _has_ended(job) for job in jobs.items)
 
     def _read(self, task: Task) -> Any:  # noqa: ANN401 - a V1Job, or None where there is none
-        try:
-            return self._batch.read_namespaced_job(name_job(task), self._namespace, _request_timeout=ANSWER_S)
-        except ApiException as error:
-            if error.status == _MISSING:
-                return None
-            raise _unavailable(error) from error
-        except HTTPError as error:
-            raise _unavailable(error) from error
+        job = None
+        with _asking(but=_MISSING):
+            job = self._batch.read_namespaced_job(name_job(task), self._namespace, _request_timeout=ANSWER_S)
+        return job
 
     def _tell_failure(self, task: Task, condition: Any) -> str:  # noqa: ANN401 - a V1JobCondition
         """Why a Job failed, from its pod where that is still there; the pod's last words go into our log."""
@@ -210,5 +195,11 @@ def _tell(error: Exception) -> str:
     return f"{error.status} {error.reason}" if isinstance(error, ApiException) else type(error).__name__
 
 
-def _unavailable(error: Exception) -> Unavailable:
-    return Unavailable(f"the cluster's API does not help: {_tell(error)}")
+@contextmanager
+def _asking(but: int = 0) -> Iterator[None]:
+    """What the API server refuses, or does not answer, is Unavailable; the status `but` is no trouble."""
+    try:
+        yield
+    except (ApiException, HTTPError) as error:
+        if not isinstance(error, ApiException) or error.status != but:
+            raise Unavailable(f"the cluster's API does not help: {_tell(error)}") from error
