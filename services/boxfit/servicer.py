@@ -21,8 +21,7 @@ from services.runtime.child import ChildLimits
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import InvalidArgument
 from services.runtime.neighbours import neighbour_options
-from services.runtime.operations import Operations
-from services.runtime.runners import open_runner
+from services.runtime.operations import Operations, open_runner
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames

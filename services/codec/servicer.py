@@ -29,8 +29,7 @@ from services.runtime.batcher import Batcher
 from services.runtime.errors import NotFound
 from services.runtime.images import ImageReader, encode_tensor
 from services.runtime.manifest import ManifestLog
-from services.runtime.operations import Operations
-from services.runtime.runners import open_runner
+from services.runtime.operations import Operations, open_runner
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames

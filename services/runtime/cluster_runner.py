@@ -137,7 +137,7 @@ class ClusterRunner:
         job = None
         with _asking(but=_MISSING):
             job = self._batch.read_namespaced_job(name_job(task), self._namespace, _request_timeout=ANSWER_S)
-        return job
+        return job  # noqa: RET504 - None where there is none
 
     def _tell_failure(self, task: Task, condition: Any) -> str:  # noqa: ANN401 - a V1JobCondition
         """Why a Job failed, from its pod where that is still there; the pod's last words go into our log."""

@@ -11,8 +11,10 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from services.runtime.caller import current_caller
+from services.runtime.config import Settings
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, Overloaded
 from services.runtime.ledger import ID, Ledger
+from services.runtime.local_runner import LocalRunner
 from services.runtime.runners import Runner
 from services.runtime.store import Store
 from services.runtime.supervisor import Patience, Supervisor
@@ -155,6 +157,19 @@ class Operations:
             except NotFound:  # deleted since, or never quite written
                 continue
         return Page(found, "")
+
+
+def open_runner(settings: Settings) -> Runner:
+    """Returns the runner that the settings name.
+
+    Raises:
+        Unavailable: there is no cluster to run in.
+    """
+    if settings.runner == "local":
+        return LocalRunner(settings)
+    from services.runtime.cluster_runner import ClusterRunner  # noqa: PLC0415 - a second that only a cluster needs
+
+    return ClusterRunner.open(settings)
 
 
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc] # it has no types

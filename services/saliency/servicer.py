@@ -15,8 +15,7 @@ from services.runtime.batcher import Batcher
 from services.runtime.errors import InvalidArgument, NotFound
 from services.runtime.images import ImageReader, Pixels, filter_one
 from services.runtime.neighbours import neighbour_options
-from services.runtime.operations import Operations
-from services.runtime.runners import open_runner
+from services.runtime.operations import Operations, open_runner
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames

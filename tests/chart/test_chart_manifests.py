@@ -13,7 +13,7 @@ from mekiki.boxfit.v1 import boxfit_pb2
 from mekiki.codec.v1 import codec_pb2
 from mekiki.saliency.v1 import saliency_pb2
 from services.__main__ import OPENINGS
-from services.runtime.runners import LocalRunner
+from services.runtime.local_runner import LocalRunner
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("chart")]  # the first of them builds helm
 

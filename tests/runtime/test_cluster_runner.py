@@ -7,7 +7,9 @@ from kubernetes.client.exceptions import ApiException
 from services.runtime.cluster_runner import ClusterRunner, name_job
 from services.runtime.config import Settings
 from services.runtime.errors import Unavailable
-from services.runtime.runners import Life, LocalRunner, Task, open_runner
+from services.runtime.local_runner import LocalRunner
+from services.runtime.operations import open_runner
+from services.runtime.runners import Life, Task
 
 TASK = Task("codec", "20261121T075008123-3f9a2c1b", 2)
 TEMPLATE = yaml.safe_load("""

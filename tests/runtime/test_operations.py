@@ -22,8 +22,8 @@ from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFoun
 from services.runtime.gate import Gate
 from services.runtime.interceptor import CallInterceptor
 from services.runtime.ledger import Attempt, Ledger, Progress
+from services.runtime.local_runner import LocalRunner, settings_environment
 from services.runtime.operations import Operations, add_operations_to_server
-from services.runtime.runners import LocalRunner, settings_environment
 from services.runtime.store import Store
 from services.runtime.supervisor import Patience
 
@@ -250,7 +250,7 @@ SERVER = """
 import asyncio, sys
 from services.runtime.config import Settings
 from services.runtime.operations import Operations
-from services.runtime.runners import LocalRunner
+from services.runtime.local_runner import LocalRunner
 from services.runtime.store import Store
 
 async def main():

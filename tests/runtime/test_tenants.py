@@ -19,9 +19,9 @@ from services.runtime.config import Settings
 from services.runtime.errors import PermissionDenied
 from services.runtime.gate import Gate
 from services.runtime.interceptor import CallInterceptor
+from services.runtime.local_runner import LocalRunner
 from services.runtime.operations import Operations, OperationsServicer, add_operations_to_server
 from services.runtime.roles import Role
-from services.runtime.runners import LocalRunner
 from services.runtime.server import Opening, Service
 from services.runtime.store import Store
 from services.runtime.tenants import NAME_FIELDS, TENANT, find_names, list_visible, owns
