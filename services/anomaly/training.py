@@ -125,7 +125,7 @@ def _fit_filters(
 
 def _open_backbone(plan: Plan, weights: Path | None) -> Backbone:
     if plan.backbone == SMALL_BACKBONE and isinstance(plan.options, PatchOptions):
-        return FilterBank().eval()
+        return FilterBank()
     return open_backbone(plan.backbone, weights, plan.seed)
 
 

@@ -8,6 +8,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class ClusterRunner:
         self._grace_s = grace_s
         self._asked_s: dict[Task, float] = {}  # when it was first to stop
         self._deleted: set[Task] = set()
+        self._failures: dict[Task, str] = {}  # told once: a failed Job is looked at until there is room for the next
         self._log = get_logger()
 
     @classmethod
@@ -93,7 +95,9 @@ class ClusterRunner:
             return Sighting(Life.ENDED, "its Job was deleted") if task in self._deleted else Sighting(Life.UNKNOWN)
         kinds = {condition.type: condition for condition in job.status.conditions or () if condition.status == "True"}
         if "Failed" in kinds:
-            return Sighting(Life.ENDED, self._tell_failure(task, kinds["Failed"]))
+            if task not in self._failures:
+                self._failures[task] = self._tell_failure(task, kinds["Failed"])
+            return Sighting(Life.ENDED, self._failures[task])
         return Sighting(Life.ENDED, "exit code 0") if "Complete" in kinds else Sighting(Life.RUNNING)
 
     def stop(self, task: Task) -> None:
@@ -109,8 +113,11 @@ class ClusterRunner:
 
     def forget(self, task: Task) -> None:
         """The template's time to live removes the Job."""
-        self._asked_s.pop(task, None)
-        self._deleted.discard(task)
+        for number in range(1, task.attempt + 1):
+            attempt = replace(task, attempt=number)
+            self._asked_s.pop(attempt, None)
+            self._deleted.discard(attempt)
+            self._failures.pop(attempt, None)
 
     def close(self) -> Sequence[Task]:
         """Nothing: Jobs outlive this process."""

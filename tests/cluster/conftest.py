@@ -22,7 +22,6 @@ from tests.runtime.s3 import VERSITYGW
 
 HERE = Path(__file__).parent
 NAMESPACE, RELEASE = "mekiki", "plant"
-TAG = "0.1.0"
 SERVICES = ("codec", "saliency", "boxfit", "anomaly")
 
 collect_ignore_glob = [] if os.environ.get("MEKIKI_E2E") == "1" else ["test_*.py"]

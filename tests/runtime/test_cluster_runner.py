@@ -169,6 +169,17 @@ def test_a_failed_job_tells_why(runner, batch, core, pod, told):
     assert (seen.life, seen.detail) == (Life.ENDED, told)
 
 
+def test_a_failed_jobs_pod_is_read_once_however_often_it_is_looked_at(runner, batch, core):
+    runner.start(TASK, lambda: True)
+    batch.ended[name_job(TASK)] = make_condition("Failed", "BackoffLimitExceeded", "it failed")
+    core.pods = [make_pod("Evicted", "the node was low on memory")]
+    first = runner.look(TASK)
+    core.pods = []
+    assert runner.look(TASK) == first
+    runner.forget(Task(TASK.service, TASK.operation, TASK.attempt + 1))  # the last attempt stands for all
+    assert runner.look(TASK) != first
+
+
 def test_a_stopped_job_is_deleted_once_and_then_over(runner, batch):
     runner.start(TASK, lambda: True)
     runner.stop(TASK)
