@@ -8,8 +8,8 @@ import pytest
 
 import mekiki
 from mekiki import errors
-from mekiki.sample_parts import render_parts
 from tests.cluster.conftest import RELEASE, SERVICES, wait_until
+from tests.small_parts import as_enrolled, as_items, render_small
 
 NORMALS = mekiki.ItemFilter("parts", splits=("train",), form=mekiki.ItemForm.PREPARED)
 
@@ -25,27 +25,16 @@ def client(cluster):
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("parts")
-    render_parts(folder, count=30, seed=3, kinds=("screw",), size=160)
-    return folder
+    return render_small(tmp_path_factory.mktemp("parts"))
 
 
 @pytest.fixture(scope="module")
 def detector(cluster, client, parts):
     client.codec.create_dataset("parts")
-    paths = [(path, path.parent.parent.name, path.parent.name) for path in sorted(parts.glob("t*/*/*.png"))]
-    items = [
-        mekiki.NewItem(f"{split}/{label}/{path.name}", path, labels=(label,), split=split)
-        for path, split, label in paths
-    ]
-    assert all(answer.error is None for answer in client.codec.append_items("parts", items))
+    assert all(answer.error is None for answer in client.codec.append_items("parts", as_items(parts)))
     encoded = client.codec.encode_dataset("parts", options=mekiki.EncodingOptions(background="contrast")).result(600)
     trained = client.anomaly.train_detector("parts", NORMALS, backbone="small").result(900)
-    normals = [
-        mekiki.EnrolledItem(read.item.item_id, mekiki.ItemRef("parts", read.item.item_id, mekiki.ItemForm.PREPARED))
-        for read in client.codec.read_items(NORMALS, metadata_only=True)
-    ]
-    client.anomaly.enroll_items("parts", normals)
+    client.anomaly.enroll_items("parts", as_enrolled(client, NORMALS))
     assert encoded.encoding.encoding_id == trained.encoding_id
     return trained
 

@@ -1,8 +1,8 @@
 import pytest
 
 import mekiki
-from mekiki.sample_parts import render_parts
 from tests.running import running_services
+from tests.small_parts import render_small
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,4 @@ def client(house):
 
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("parts")
-    render_parts(folder, count=30, seed=3, kinds=("screw",), size=160)
-    return folder
+    return render_small(tmp_path_factory.mktemp("parts"))

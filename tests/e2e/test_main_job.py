@@ -14,6 +14,7 @@ import pytest
 import mekiki
 from mekiki import errors
 from tests.runtime.test_images import bomb_png
+from tests.small_parts import as_enrolled, as_items, labelled
 
 TWO_KINDS = mekiki.ItemFilter("parts", labels=("good", "bent"))
 
@@ -24,19 +25,11 @@ def read(path):
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
-def labelled(folder):
-    for path in sorted(folder.glob("t*/*/*.png")):
-        yield path, path.parent.parent.name, path.parent.name
-
-
 @pytest.fixture(scope="session")
 def dataset(client, parts):
     """Every step but the judging: push, encode, train, enrol, calibrate, and a classifier."""
     client.codec.create_dataset("parts")
-    items = [
-        mekiki.NewItem(item_id=f"{split}/{label}/{path.name}", image=path, labels=(label,), split=split)
-        for path, split, label in labelled(parts)
-    ]
+    items = as_items(parts)
     answers = list(client.codec.append_items("parts", items))
     assert [answer.id for answer in answers] == [item.item_id for item in items]
     assert all(answer.error is None for answer in answers)
@@ -53,15 +46,9 @@ def encoding(client, dataset):
 def detector(client, dataset, encoding):
     normals = mekiki.ItemFilter("parts", splits=("train",), form=mekiki.ItemForm.PREPARED)
     client.anomaly.train_detector("parts", normals, backbone="small").result(300)
-    client.anomaly.enroll_items("parts", enrolled(client, normals))
+    client.anomaly.enroll_items("parts", as_enrolled(client, normals))
     client.anomaly.calibrate_detector("parts", normals, false_alarm_rate=0.3, confidence=0.9).result(300)
     return client.anomaly.get_detector("parts")
-
-
-def enrolled(client, normals):
-    for item in client.codec.read_items(normals, metadata_only=True):
-        ref = mekiki.ItemRef("parts", item.item.item_id, form=mekiki.ItemForm.PREPARED)
-        yield mekiki.EnrolledItem(item.item.item_id, ref)
 
 
 @pytest.fixture(scope="session")
