@@ -217,7 +217,7 @@ def _run_each(batch: list[Work]) -> list[Any]:
 def open_service(settings: AnomalySettings) -> Service:
     """Open the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
-    operations = Operations(SERVICE, store, open_runner(settings))
+    operations = Operations(SERVICE, store, open_runner(settings), tenant_limit=settings.tenant_queue_limit)
     codec = mekiki.AsyncClient(settings.codec_address, options=neighbour_options(settings))
     sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
     servicer = AnomalyServicer(settings, Catalogue.open(store), operations, codec, sweeper)

@@ -139,7 +139,7 @@ async def _start() -> None:
 def open_service(settings: BoxfitSettings) -> Service:
     """Open the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
-    operations = Operations(SERVICE, store, open_runner(settings))
+    operations = Operations(SERVICE, store, open_runner(settings), tenant_limit=settings.tenant_queue_limit)
     neighbours = mekiki.AsyncClient(
         settings.saliency_address, addresses={"codec": settings.codec_address}, options=neighbour_options(settings)
     )

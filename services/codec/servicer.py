@@ -263,7 +263,7 @@ def open_codec(settings: CodecSettings, store: Store) -> Codec:
 def open_service(settings: CodecSettings) -> Service:
     """Opens the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
-    operations = Operations(SERVICE, store, open_runner(settings))
+    operations = Operations(SERVICE, store, open_runner(settings), tenant_limit=settings.tenant_queue_limit)
     sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
     servicer = CodecServicer(settings, open_codec(settings, store), operations, sweeper)
     return Service(

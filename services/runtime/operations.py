@@ -48,10 +48,19 @@ class Operations:
         store: the service's own, prefixed store; any number of servers may share it.
         runner: starts the workers.
         patience: when a worker counts as lost.
+        tenant_limit: most operations of one tenant without outcome.
     """
 
-    def __init__(self, service: str, store: Store, runner: Runner, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        service: str,
+        store: Store,
+        runner: Runner,
+        patience: Patience | None = None,
+        tenant_limit: int = WAITING_LIMIT,
+    ) -> None:
         self.service = service
+        self._tenant_limit = tenant_limit
         self._ledger = Ledger(service, store)
         self._supervisor = Supervisor(self._ledger, runner, patience or Patience())
         self._draining = False
@@ -72,11 +81,9 @@ class Operations:
         """Writes an operation down, durable on return, for the next free worker.
 
         Raises:
-            Overloaded: too many wait already.
+            Overloaded: too many wait already, in all or of the caller's tenant.
         """
-        waiting = len(await asyncio.to_thread(self._ledger.unfinished))
-        if waiting >= WAITING_LIMIT:
-            raise Overloaded(f"{waiting} operations wait already, the limit is {WAITING_LIMIT}", retry_after_s=60)
+        await asyncio.to_thread(self._check_room)
         operation = await asyncio.to_thread(self._ledger.add, verb, request)
         self._supervisor.wake()
         return await asyncio.to_thread(self._ledger.describe, operation)
@@ -132,6 +139,15 @@ class Operations:
         if not await asyncio.to_thread(self._is_visible, operation):
             raise deny_names(current_caller())
         return operation
+
+    def _check_room(self) -> None:
+        waiting = self._ledger.unfinished()
+        if len(waiting) >= WAITING_LIMIT:
+            raise Overloaded(f"{len(waiting)} operations wait already, the limit is {WAITING_LIMIT}", retry_after_s=60)
+        tenant = current_caller().tenant
+        if tenant and sum(map(self._is_visible, waiting)) >= self._tenant_limit:
+            said = f"tenant {tenant!r} has {self._tenant_limit} operations without outcome, which is its limit"
+            raise Overloaded(said, retry_after_s=60)
 
     def _is_visible(self, operation: str) -> bool:
         """Whether all that the operation was asked to work on is the caller's; a tenant sees no other ones."""

@@ -169,7 +169,7 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
 def open_service(settings: SaliencySettings) -> Service:
     """Open the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
-    operations = Operations(SERVICE, store, open_runner(settings))
+    operations = Operations(SERVICE, store, open_runner(settings), tenant_limit=settings.tenant_queue_limit)
     codec = mekiki.AsyncClient(settings.codec_address, options=neighbour_options(settings))
     servicer = SaliencyServicer(settings, Catalogue.open(store), operations, codec)
     return Service(

@@ -16,7 +16,7 @@ from mekiki.codec.v1 import codec_pb2
 from mekiki.saliency.v1 import saliency_pb2
 from services.runtime.caller import ANYBODY, Caller, set_caller
 from services.runtime.config import Settings
-from services.runtime.errors import PermissionDenied
+from services.runtime.errors import Overloaded, PermissionDenied
 from services.runtime.gate import Gate
 from services.runtime.interceptor import CallInterceptor
 from services.runtime.local_runner import LocalRunner
@@ -29,6 +29,7 @@ from tests.runtime.echoes import DESCRIPTORS, MODULES, OURS, call, open_echoes
 from tests.runtime.identities import bearer, write_tokens
 
 TENANT_A = Caller("anna", Role.ADMIN, "plant-a")
+TENANT_B = Caller("bert", Role.ADMIN, "plant-b")
 OWN, FOREIGN = (
     ("plant-a", "plant-a.screws"),
     ("plant-b", "plant-b.screws", "plant-ab", "plant-a-x", "screws", "Plant-a"),
@@ -206,7 +207,8 @@ def test_only_lists_of_visible_names_are_made():
 async def operations(tmp_path):
     """Operations whose workers never start, of two tenants and of nobody."""
     settings = Settings(store_url=f"file://{tmp_path / 'store'}")
-    operations = Operations("codec", Store.open(settings.store_url).prefixed("codec"), LocalRunner(settings))
+    store = Store.open(settings.store_url).prefixed("codec")
+    operations = Operations("codec", store, LocalRunner(settings), tenant_limit=2)
     made = {}
     for dataset in ("plant-a.x", "plant-b.x"):
         request = codec_pb2.EncodeDatasetRequest(dataset=dataset)
@@ -232,6 +234,19 @@ async def test_operations_of_others_are_neither_listed_nor_touched(operations):
     page = await servicer.ListOperations(operations_pb2.ListOperationsRequest(name="codec", page_size=1), None)
     assert [each.name for each in page.operations] == [made["plant-a.x"]]
     assert made["plant-b.x"] not in page.next_page_token
+
+
+async def test_a_tenant_that_fills_its_part_of_the_queue_is_refused_alone(operations):
+    operations, _ = operations
+    set_caller(TENANT_A)
+    await operations.start("EncodeDataset", codec_pb2.EncodeDatasetRequest(dataset="plant-a.y"))
+    with pytest.raises(Overloaded, match="'plant-a' has 2 operations"):
+        await operations.start("EncodeDataset", codec_pb2.EncodeDatasetRequest(dataset="plant-a.z"))
+    set_caller(TENANT_B)
+    await operations.start("EncodeDataset", codec_pb2.EncodeDatasetRequest(dataset="plant-b.y"))
+    set_caller(ANYBODY)
+    for _ in range(3):
+        await operations.start("Count", Struct())
 
 
 async def test_whoever_has_no_tenant_sees_all_operations_page_by_page(operations):
