@@ -550,7 +550,7 @@ def test_sample_parts_are_rendered(mekiki, tmp_path):
 
 
 def test_the_demo_keeps_its_talk_out_of_the_json(mekiki, tmp_path, monkeypatch):
-    def run_demo(data, out, address, count, console):
+    def run_demo(data, out, running, count, console):
         console.print("talk")
         return {"auroc": 0.99, "report": "report.html"}
 
@@ -559,6 +559,21 @@ def test_the_demo_keeps_its_talk_out_of_the_json(mekiki, tmp_path, monkeypatch):
     assert result.exit_code == ExitCode.DONE, result.output
     assert lines(result) == [{"auroc": 0.99, "report": "report.html"}]
     assert "talk" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--running", "--address"])
+def test_the_demo_shows_services_that_run_what_all_commands_show(server, mekiki, tmp_path, monkeypatch, option):
+    def run_demo(data, out, running, count, console):
+        with running:
+            running.operations.list_operations("codec")
+        return {}
+
+    monkeypatch.setattr("mekiki.demo.run_demo", run_demo)
+    monkeypatch.setenv("MEKIKI_TOKEN", "mine")
+    given, in_the_environment = ((option,), server.address) if option == "--running" else ((option, server.address), "")
+    result = mekiki("demo", "--out", tmp_path, *given, address=in_the_environment)
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert server.asked[-1].metadata["authorization"] == "Bearer mine"
 
 
 def test_a_bug_has_an_exit_code_of_its_own(monkeypatch, capsys):

@@ -69,6 +69,38 @@ def test_a_ca_in_the_environment_turns_tls_on(tmp_path, monkeypatch):
     assert find_context("codec:8080").credentials.is_secure
 
 
+def test_services_that_share_no_port_are_named_in_the_address(server, tmp_path):
+    elsewhere = "saliency=127.0.0.1:1, boxfit=127.0.0.1:2"
+    token = tmp_path / "token"
+    token.write_text("of-the-plant")
+    invoke("context", "set", "plant", "--address", f"{server.address},{elsewhere}", "--token-file", token)
+    found = find_context()
+    assert found.address == server.address
+    assert dict(found.addresses) == {"saliency": "127.0.0.1:1", "boxfit": "127.0.0.1:2"}
+    shown = [json.loads(line) for line in invoke("status", "--json").stdout.splitlines()]
+    assert {each["address"] for each in shown if each["service"] in ("codec", "anomaly")} == {server.address}
+    assert {each["address"] for each in shown if each["service"] == "boxfit"} == {"127.0.0.1:2"}
+    assert shown_to(server) == "Bearer of-the-plant"
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("codec=a:1,saliency=b:1,boxfit=c:1", "no address for anomaly"),
+        ("a:1,codecs=b:1", "names codecs"),
+        ("a:1,b:1", "host:port"),
+        ("a:1,codec=", "host:port"),
+        ("a:1,", "host:port"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_by_what_is_wrong(file, address, complaint):
+    result = invoke("status", "--address", address)
+    assert result.exit_code == ExitCode.USAGE
+    assert complaint in result.stderr
+    assert invoke("context", "set", "a", "--address", address).exit_code == ExitCode.USAGE
+    assert not file.exists()
+
+
 def test_contexts_are_listed_chosen_changed_and_forgotten(file, plant):
     invoke("context", "set", "lab", "--address", "lab:8080")
     listed = invoke("context", "list", "--json").stdout.splitlines()

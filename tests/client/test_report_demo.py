@@ -32,7 +32,7 @@ from mekiki import (
     WeightsOrigin,
     errors,
 )
-from mekiki.demo import BadFolder, ServicesFailed, run, run_demo
+from mekiki.demo import BadFolder, ServicesFailed, run_demo
 from mekiki.demo.host import host_services
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -151,8 +151,7 @@ def make_folder(folder, bad=10):
 
 
 def run_against(services, monkeypatch, tmp_path, data) -> dict:
-    monkeypatch.setattr(run, "Client", lambda _address: services)
-    told = run_demo(data, tmp_path / "out", "127.0.0.1:1", 20)
+    told = run_demo(data, tmp_path / "out", services, 20)
     assert told.pop("report") == str(tmp_path / "out" / "report.html")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert told == summary
@@ -225,7 +224,7 @@ def test_without_a_folder_sample_parts_are_rendered(monkeypatch, tmp_path):
 def test_services_that_do_not_start_leave_the_end_of_their_log(monkeypatch, tmp_path):
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ServicesFailed, match="services"), host_services(None, tmp_path) as host:
+    with pytest.raises(ServicesFailed, match="services"), host_services(tmp_path) as host:
         host.wait()
 
 

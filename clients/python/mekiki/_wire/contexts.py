@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mekiki._values.service import SERVICES
 from mekiki._wire.credentials import Credentials
 
 DEFAULT_ADDRESS = "127.0.0.1:8080"
@@ -24,7 +25,7 @@ class Context:
     """An installation: its address, and the files that open it."""
 
     address: str = DEFAULT_ADDRESS
-    """host:port of the services."""
+    """host:port of the services, or one for each, as `find_context` takes them."""
     ca: str = ""
     """PEM file of the CA of the servers; without it connections are not encrypted."""
     cert: str = ""
@@ -64,6 +65,9 @@ class Found:
     """Where to go, and with what."""
 
     address: str
+    """host:port of all services, or of those that `addresses` does not name; empty where it names them all."""
+    addresses: Mapping[str, str]
+    """host:port of services that live elsewhere."""
     credentials: Credentials
 
 
@@ -78,12 +82,15 @@ def contexts_path() -> Path:
 def find_context(address: str = "") -> Found:
     """Where the services are: `address`, else MEKIKI_ADDRESS, else the current context, else 127.0.0.1:8080.
 
+    Services that do not share a port are named: "codec=a:8080,saliency=b:8080,boxfit=c:8080,anomaly=d:8080"; an address
+    without a name among them is that of the others.
+
     The context is a whole: an address that is not its own gets neither its CA nor its token. MEKIKI_CA, MEKIKI_CERT,
     MEKIKI_KEY, MEKIKI_TOKEN_FILE and MEKIKI_TOKEN beat what the context says.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: the file of contexts is damaged, or the credentials do not fit together.
+        ValueError: the file of contexts is damaged, the address is none, or the credentials do not fit together.
     """
     known = read_contexts()
     context = known.contexts.get(known.current, Context())
@@ -92,7 +99,26 @@ def find_context(address: str = "") -> Found:
         context = Context(wanted)
     given = {name: os.environ[f"MEKIKI_{name.upper()}"] for name in _FILES if os.environ.get(f"MEKIKI_{name.upper()}")}
     context = Context(**(asdict(context) | given))
-    return Found(context.address, context.credentials(os.environ.get("MEKIKI_TOKEN", "")))
+    shared, named = split_address(context.address)
+    return Found(shared, named, context.credentials(os.environ.get("MEKIKI_TOKEN", "")))
+
+
+def split_address(text: str) -> tuple[str, Mapping[str, str]]:
+    """The address of services that have none of their own, and the addresses of those that have.
+
+    Raises:
+        ValueError: a name is no service, something is said twice, or a service is left without an address.
+    """
+    pairs = [part.strip().rpartition("=") for part in text.split(",")]
+    named = {name: address for name, _, address in pairs}
+    if len(named) < len(pairs) or not all(named.values()):
+        raise ValueError(f"an address is host:port, or service=host:port for each, joined by commas; is {text!r}")
+    shared = named.pop("", "")
+    if unknown := set(named) - set(SERVICES):
+        raise ValueError(f"{text!r} names {', '.join(sorted(unknown))}; services are {', '.join(SERVICES)}")
+    if not shared and (missing := set(SERVICES) - set(named)):
+        raise ValueError(f"{text!r} has no address for {', '.join(sorted(missing))}")
+    return shared, named
 
 
 def read_contexts() -> Contexts:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mekiki._wire.contexts import NAME, Context, Contexts, contexts_path, read_contexts, write_contexts
+from mekiki._wire.contexts import NAME, Context, Contexts, contexts_path, read_contexts, split_address, write_contexts
 from mekiki.cli.codes import EPILOG
 from mekiki.cli.session import Json, reporting
 
@@ -42,7 +42,7 @@ def use(name: ContextName, *, json: Json = False) -> None:
 def set_(
     name: ContextName,
     *,
-    address: Annotated[str, typer.Option("--address", help="host:port of the services.")] = "",
+    address: Annotated[str, typer.Option("--address", help="host:port of the services, or codec=host:port,...")] = "",
     ca: Annotated[Path | None, typer.Option(help="PEM file of the CA of the servers; turns TLS on.")] = None,
     cert: Annotated[Path | None, typer.Option(help="PEM file of the client's own certificate.")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
@@ -58,6 +58,7 @@ def set_(
         given = {field: str(path.absolute()) for field, path in files.items() if path is not None}
         changed = replace(known.contexts.get(name, Context()), **({"address": address} if address else {}), **given)
         changed.credentials()  # so that a wrong path is said now
+        split_address(changed.address)
         write_contexts(Contexts(known.current or name, {**known.contexts, name: changed}))
         output.say(f"{name}: {changed.address}, in {contexts_path()}")
         output.value({"name": name, "current": name == (known.current or name), **asdict(changed)})

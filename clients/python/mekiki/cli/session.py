@@ -15,7 +15,8 @@ Address = Annotated[
     str,
     typer.Option(
         "--address",
-        help="host:port of the services. [default: MEKIKI_ADDRESS, or the current context's, or 127.0.0.1:8080]",
+        help="host:port of the services, or codec=host:port,... "
+        "[default: MEKIKI_ADDRESS, or the current context's, or 127.0.0.1:8080]",
         show_default=False,
     ),
 ]
@@ -46,10 +47,15 @@ def reporting(*, json: bool) -> Iterator[Output]:
 @contextmanager
 def session(address: str, *, json: bool, options: ClientOptions = DEFAULT_OPTIONS) -> Iterator[tuple[Client, Output]]:
     """`reporting` with a client."""
-    with reporting(json=json) as output:
-        found = find_context(address)
-        with Client(found.address, options=replace(options, credentials=found.credentials)) as client:
-            yield client, output
+    with reporting(json=json) as output, open_client(address, options=options) as client:
+        yield client, output
+
+
+def open_client(address: str, *, options: ClientOptions = DEFAULT_OPTIONS) -> Client:
+    """A client for an address as the user says it, with the credentials that the context has for it."""
+    found = find_context(address)
+    options = replace(options, credentials=found.credentials)
+    return Client(found.address, addresses=found.addresses, options=options)
 
 
 def follow(operation: Operation[Result], output: Output, title: str) -> Result:

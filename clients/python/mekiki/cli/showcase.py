@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mekiki.cli.session import Json, reporting
+from mekiki.cli.session import Json, open_client, reporting
 from mekiki.errors import Unavailable
 
 EXTRA = "this command renders and draws: pip install 'mekiki[demo]'"
@@ -45,18 +45,22 @@ def demo(
     *,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("mekiki-demo"),
     data: Annotated[Path | None, typer.Option(help="train/good, test/good, test/<defect>; else sample parts.")] = None,
-    address: Annotated[str | None, typer.Option(help="host:port of services that run; else it starts its own.")] = None,
+    running: Annotated[
+        bool, typer.Option("--running", help="Use services that run: MEKIKI_ADDRESS's or the current context's.")
+    ] = False,
+    address: Annotated[str, typer.Option(help="Use those at host:port, or at codec=host:port,...")] = "",
     count: Annotated[int, typer.Option(help="Sample parts to render.")] = 100,
     json: Json = False,
 ) -> None:
-    """Show the main job from end to end, and write a report."""
+    """Show the main job from end to end, and write a report. Starts services of its own unless told of some."""
     with reporting(json=json) as output:
         with _needing_extra():
             from mekiki.demo import ServicesFailed, run_demo  # noqa: PLC0415 -- it draws in OpenCV
         # What it tells people goes where it does not mix with JSON.
         console = Console(stderr=True) if json else None
         try:
-            output.value(run_demo(data=data, out=out, address=address, count=count, console=console))
+            client = open_client(address) if running or address else None
+            output.value(run_demo(data=data, out=out, running=client, count=count, console=console))
         except ServicesFailed as error:
             raise Unavailable(str(error)) from error
 

@@ -24,11 +24,11 @@ class ServicesFailed(errors.Unavailable):
 
 @dataclass(frozen=True)
 class Host:
-    """Services of our own that have been started and may not be ready yet, or somebody else's."""
+    """Services that have been started and may not be ready yet."""
 
     address: str  # host:port
     log: Path
-    process: "subprocess.Popen[bytes] | None"  # None for somebody else's
+    process: "subprocess.Popen[bytes]"
 
     def wait(self) -> str:
         """Return the address once all four services answer there.
@@ -36,21 +36,17 @@ class Host:
         Raises:
             ServicesFailed: they ended early or did not answer in time.
         """
-        if self.process:
-            _wait_until_serving(self.process, self.address, self.log)
+        _wait_until_serving(self.process, self.address, self.log)
         return self.address
 
 
 @contextmanager
-def host_services(address: str | None, out: Path) -> Iterator[Host]:
-    """Start all services, unless there is an address of some that run, and stop them when the block ends.
+def host_services(out: Path) -> Iterator[Host]:
+    """Start all services, and stop them when the block ends.
 
     Their store lies in `out`/store, their log in `out`/services.log.
     """
     log = out / "services.log"
-    if address:
-        yield Host(address, log, None)
-        return
     address = f"127.0.0.1:{_free_port()}"
     with log.open("wb") as file:
         command = [sys.executable, "-m", "services"]

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,14 +59,14 @@ class _Inspection:
 
 
 def run_demo(
-    data: Path | None, out: Path, address: str | None, count: int, console: Console | None = None
+    data: Path | None, out: Path, running: Client | None, count: int, console: Console | None = None
 ) -> dict[str, object]:
     """Take a folder of part images, or `count` rendered ones, through all four services and write a report.
 
     Args:
         data: folder with `train/good`, `test/good`, `test/<defect>`; None renders sample parts.
         out: folder for the report, its pictures and `summary.json`; made when it is not there.
-        address: host:port of services that run; None starts them for as long as the demonstration lasts.
+        running: speaks to services that run, and is closed at the end; None starts services for as long as it lasts.
         count: sample parts to render, 15 or more; unused with `data`.
         console: where all that is for people goes; default standard output, and standard error for progress bars.
 
@@ -83,20 +84,36 @@ def run_demo(
     source = read_folder(data) if data else None  # refused before anything starts
     labelled: Labelled | None = None
     with ExitStack() as stack:
-        host = stack.enter_context(host_services(address, out))
+        wait_for_client = _start(running, out, stack)
         if source is None:  # rendered while the services start
             source, labelled = _render(out, count, narrator)
         with narrator.step("Wait for the four services"):
-            client = stack.enter_context(Client(host.wait()))
+            client = stack.enter_context(wait_for_client())
         names = _Names.at(started)
         found = _inspect(client, names.parts, source, narrator)
         task, reason = _plan_boxes(client, names, source, labelled, narrator)
         drawn = boxes.draw_boxes(client, names.kinds, task, found.weights, narrator, out) if task else None
-        versions = _versions(client)
+        versions = _versions(client, is_local=running is None)
     classifier_weights = drawn[1].weights.description if drawn else ""
-    made = _circumstances(source, data, started, found, versions, classifier_weights, narrator)
+    command = _tell_command(data, running)
+    made = _circumstances(source, command, started, found, versions, classifier_weights, narrator)
     results = _collect(made, found, drawn[0] if drawn else None, reason)
     return _present(results, out, narrator)
+
+
+def _start(running: Client | None, out: Path, stack: ExitStack) -> Callable[[], Client]:
+    """Start services where none run; return what waits for them."""
+    if running:
+        return lambda: running
+    host = stack.enter_context(host_services(out))
+    return lambda: Client(host.wait())
+
+
+def _tell_command(data: Path | None, running: Client | None) -> str:
+    """Return the command that does it again."""
+    if running:
+        return f"mekiki demo --running --data {data}" if data else "mekiki demo --running"
+    return f"make demo DATA={data}" if data else "make demo"
 
 
 def _render(out: Path, count: int, narrator: Narrator) -> tuple[Source, Labelled]:
@@ -204,18 +221,20 @@ def _plan_boxes(
     return boxes.plan_labelled(names.kinds, labelled), ""
 
 
-def _versions(client: Client) -> tuple[tuple[str, str], ...]:
-    return (
-        ("Mekiki", client.check_service("anomaly").version or "unknown"),
+def _versions(client: Client, *, is_local: bool) -> tuple[tuple[str, str], ...]:
+    """Return what computed: of services that ran elsewhere only their version is known."""
+    product = ("Mekiki", client.check_service("anomaly").version or "unknown")
+    machine = (
         ("Python", platform.python_version()),
         (platform.system(), f"{platform.release()} {platform.machine()}"),
         ("cores", str(os.cpu_count())),
     )
+    return (product, *machine) if is_local else (product,)
 
 
 def _circumstances(
     source: Source,
-    data: Path | None,
+    command: str,
     started: datetime,
     found: _Inspection,
     versions: tuple[tuple[str, str], ...],
@@ -226,7 +245,7 @@ def _circumstances(
     return Circumstances(
         source=source.title,
         started=started,
-        command=f"make demo DATA={data}" if data else "make demo",
+        command=command,
         versions=versions,
         detector=f"patch engine on {detector.weights.backbone}, {detector.enrolled_count:,} normal parts enrolled",
         detector_weights=found.weights.complaint or detector.weights.description,
