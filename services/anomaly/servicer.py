@@ -15,6 +15,7 @@ from services.anomaly import messages
 from services.anomaly.catalogue import Catalogue, Entry
 from services.anomaly.config import AnomalySettings
 from services.anomaly.engines.engine import Embedding
+from services.anomaly.figures import count_verdict
 from services.anomaly.frames import heatmap_shape
 from services.anomaly.intake import Intake
 from services.anomaly.litter import list_grounds
@@ -165,6 +166,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         taken = await self._intake.take(request.image, entry.about)
         self._check_answer_size(taken.placement.shape, side)
         verdict = await self._scoring.submit(lambda: detector.score_image(taken.pixels, taken.placement, side))
+        count_verdict(entry.name, is_anomalous=verdict.is_anomalous)
         return messages.write_verdict(verdict, taken.placement, entry, aligned=taken.aligned)
 
     async def _embed(self, item: anomaly_pb2.EnrolledItem, entry: Entry, detector: Detector) -> Embedding:

@@ -9,6 +9,7 @@ import torch
 
 from services.anomaly.bank import Bank
 from services.anomaly.catalogue import Catalogue, Entry, View
+from services.anomaly.figures import Figures
 from services.anomaly.model import Detector
 from services.anomaly.threshold import Threshold
 from services.anomaly.training import Model, load_model
@@ -45,7 +46,8 @@ class Shelf:
         self._view = View({})
         self._read_at_s = float("-inf")
         self._reading = asyncio.Lock()
-        self._loads: OrderedDict[str, asyncio.Task[_Loaded]] = OrderedDict()
+        self._loads: OrderedDict[tuple[str, str], asyncio.Task[_Loaded]] = OrderedDict()  # by name and token
+        self._figures = Figures()
 
     async def look(self) -> View:
         """Read the catalogue now."""
@@ -73,7 +75,10 @@ class Shelf:
         return entry, self._assemble(entry, loaded), loaded.bank
 
     def _assemble(self, entry: Entry, loaded: _Loaded) -> Detector:
-        return Detector(loaded.model, loaded.bank.snapshot, to_threshold(entry), self._device)
+        snapshot = loaded.bank.snapshot
+        if _key(entry) in self._loads:  # else it was given up just now
+            self._figures.show(entry, snapshot)
+        return Detector(loaded.model, snapshot, to_threshold(entry), self._device)
 
     async def _find(self, name: str) -> Entry:
         async with self._reading:
@@ -89,23 +94,30 @@ class Shelf:
 
     async def _read(self) -> View:
         self._view, self._read_at_s = await asyncio.to_thread(self._catalogue.read), time.monotonic()
-        known = {entry.token for name in self._view.names() for entry in self._view.versions(name)}
-        for token in self._loads.keys() - known:
-            del self._loads[token]
+        known = {_key(entry) for name in self._view.names() for entry in self._view.versions(name)}
+        for key in self._loads.keys() - known:
+            del self._loads[key]
+        self._tidy_figures()
         return self._view
 
     async def _load(self, entry: Entry) -> _Loaded:
-        load = self._loads.get(entry.token)
+        key = _key(entry)
+        load = self._loads.get(key)
         if load is None:
-            load = self._loads[entry.token] = asyncio.create_task(asyncio.to_thread(self._open, entry))
-        self._loads.move_to_end(entry.token)
+            load = self._loads[key] = asyncio.create_task(asyncio.to_thread(self._open, entry))
+        self._loads.move_to_end(key)
         while len(self._loads) > self._capacity:
             self._loads.popitem(last=False)
+            self._tidy_figures()
         try:
             return await asyncio.shield(load)  # others may wait for the same one when this caller gives up
         except Exception:
-            self._loads.pop(entry.token, None)
+            self._loads.pop(key, None)
+            self._tidy_figures()
             raise
+
+    def _tidy_figures(self) -> None:
+        self._figures.keep({name for name, _ in self._loads})
 
     def _open(self, entry: Entry) -> _Loaded:
         model = load_model(self._catalogue.load_model(entry), self._device)
@@ -125,6 +137,10 @@ class Shelf:
         started_s = time.monotonic()
         await asyncio.to_thread(loaded.bank.refresh)
         loaded.followed_at_s = started_s
+
+
+def _key(entry: Entry) -> tuple[str, str]:
+    return entry.name, entry.token
 
 
 def to_threshold(entry: Entry) -> Threshold | None:

@@ -20,6 +20,7 @@ from services.runtime.batcher import Batcher
 from services.runtime.child import ChildLimits
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import InvalidArgument
+from services.runtime.model_metrics import MODELS
 from services.runtime.neighbours import neighbour_options
 from services.runtime.operations import Operations, open_runner
 from services.runtime.server import Service
@@ -113,13 +114,23 @@ class BoxfitServicer(boxfit_pb2_grpc.BoxfitServiceServicer):
         messages.check_classifier(request.classifier)
         options = messages.read_options(request.options)
         review_below = messages.read_review_below(request)
-        explanation = await self._neighbours.saliency.explain_image(
-            request.classifier, request.image, label=request.label, timeout_s=_remaining_s()
-        )
+        explanation = await self._explain(request)
         task = pose_task(explanation, options, self._settings.max_pixels)
         fits = [] if task is None else [await self._fit(task)]
         proposals = [propose(explanation, fit, options, review_below) for fit in fits]
         return messages.write_annotated(explanation, proposals)
+
+    async def _explain(self, request: boxfit_pb2.AnnotateImageRequest) -> mekiki.Explanation:
+        try:
+            explanation = await self._neighbours.saliency.explain_image(
+                request.classifier, request.image, label=request.label, timeout_s=_remaining_s()
+            )
+        except mekiki.errors.NotFound as error:
+            if error.metadata.get("kind") == "classifier":
+                MODELS.forget("classifier", request.classifier)
+            raise
+        MODELS.meet("classifier", request.classifier)
+        return explanation
 
     async def _fit(self, task: FitTask) -> Fit:
         batcher = self._searching if task.options.method is Method.BAYESIAN else self._fitting

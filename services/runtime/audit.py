@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from services.runtime.traces import current_trace_id
+
 MOST_NAMES = 20
 MOST_LETTERS = 200
 """A name may come from a request that is refused, so it may be anything."""
@@ -35,6 +37,7 @@ class Change:
 def write_change(change: Change) -> None:
     """Writes the line, in one piece."""
     line = {"event": "audit", "level": "audit", "timestamp": datetime.now(UTC).isoformat()}
+    line["trace_id"] = current_trace_id()
     fields = {name: value for name, value in vars(change).items() if value is not None}
     fields["resources"] = [name[:MOST_LETTERS] for name in change.resources[:MOST_NAMES]]
     sys.stderr.write(json.dumps(line | fields) + "\n")

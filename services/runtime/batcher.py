@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from services.runtime import metrics
 from services.runtime.deadline import current_deadline
 from services.runtime.errors import Cancelled, DeadlineExceeded, Overloaded
+from services.runtime.traces import Place, add_span, recorded_place
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -25,6 +26,8 @@ class _Entry(Generic[In, Out]):
     future: asyncio.Future[Out]
     deadline: float | None
     since: float
+    place: Place | None
+    """Where its spans go; None where they are not recorded."""
 
 
 class Batcher(Generic[In, Out]):
@@ -72,7 +75,7 @@ class Batcher(Generic[In, Out]):
             metrics.REFUSED.labels(self._name, "full").inc()
             raise Overloaded(f"queue {self._name}: {self._queue_limit} requests are waiting", self._retry_after_s())
         entry: _Entry[In, Out] = _Entry(
-            value, asyncio.get_running_loop().create_future(), current_deadline(), time.monotonic()
+            value, asyncio.get_running_loop().create_future(), current_deadline(), time.monotonic(), recorded_place()
         )
         self._enqueue(entry)
         try:
@@ -132,6 +135,7 @@ class Batcher(Generic[In, Out]):
         batch: list[_Entry[In, Out]] = []
         while self._queue and len(batch) < self._max_batch:
             _, entry = self._queue.popitem(last=False)
+            add_span(entry.place, f"wait {self._name}", entry.since, now)
             if entry.deadline is not None and entry.deadline <= now:
                 metrics.REFUSED.labels(self._name, "expired").inc()
                 _fail(
@@ -153,6 +157,7 @@ class Batcher(Generic[In, Out]):
         metrics.BATCH_SIZE.labels(self._name).observe(len(batch))
         metrics.COMPUTE_SECONDS.labels(self._name).observe(self._batch_seconds)
         for entry, result in zip(batch, results, strict=True):
+            add_span(entry.place, f"compute {self._name}", start, start + self._batch_seconds, batch_size=len(batch))
             if isinstance(result, Exception):
                 _fail(entry.future, result)
             elif not entry.future.done():

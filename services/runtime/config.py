@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     """How often objects that nobody refers to are looked for."""
     drain_timeout_s: Annotated[float, Ge(0)] = 30.0
     """Longest time that calls in flight may take after SIGTERM."""
+    traces_endpoint: Annotated[str, Field(pattern=r"^(https?://[^/]+)?$")] = ""
+    """Where spans are sent, a collector of OpenTelemetry (OTLP over gRPC): http://host:4317 or https://host:4317."""
+    traces_ratio: Annotated[float, Ge(0), Le(1)] = 1.0
+    """Share of the traces that begin here that is recorded; a caller that sends `traceparent` decides for its own."""
     log_level: str = "info"
     """debug, info, warning or error."""
     weights_dir: Path | None = None

@@ -1,4 +1,4 @@
-"""Around every call: gate, request id, deadline, metrics, and the one place where errors become status codes."""
+"""Around every call: gate, request id, trace, deadline, metrics, and the one place where errors become status codes."""
 
 import asyncio
 import inspect
@@ -19,7 +19,9 @@ from services.runtime.deadline import set_deadline
 from services.runtime.errors import MekikiError, Unavailable
 from services.runtime.gate import Gate, Visit
 from services.runtime.logs import get_logger
+from services.runtime.model_metrics import MODELS
 from services.runtime.status import CODES, to_status
+from services.runtime.traces import Tracing, current_trace_id, end_call
 
 ENDLESS = {"/grpc.health.v1.Health/Watch", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}
 VERSION_KEY = "mekiki-version"
@@ -42,9 +44,10 @@ _NAMES = {code.value[0]: code.name for code in CODES.values()}
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the behaviour of every RPC, unary or stream, and knows when none is in flight."""
 
-    def __init__(self, version: str, gate: Gate) -> None:
+    def __init__(self, version: str, gate: Gate, tracing: Tracing | None = None) -> None:
         self._version = version
         self._gate = gate
+        self._tracing = tracing or Tracing()
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -104,7 +107,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _around_coroutine(self, rpc: str, inner: Any, caller: Caller) -> Any:  # noqa: ANN401 - any RPC's behaviour
         async def answer(request: Any, context: Context) -> object:  # noqa: ANN401
-            async with self._call(rpc, context, caller) as visit:
+            async with self._call(rpc, context, caller, request) as visit:
                 visit.note(request)
                 visit.check(request)
                 response = await inner(request, context)
@@ -115,7 +118,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _around_stream(self, rpc: str, inner: Any, caller: Caller) -> Any:  # noqa: ANN401 - as above
         async def answer(request: Any, context: Context) -> AsyncIterator[object]:  # noqa: ANN401
-            async with self._call(rpc, context, caller) as visit:
+            async with self._call(rpc, context, caller, request) as visit:
                 visit.check(request)
                 async for response in inner(request, context):
                     yield response
@@ -124,23 +127,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _around_frames(self, rpc: str, inner: Any, caller: Caller) -> Any:  # noqa: ANN401 - as above
         async def answer(frames: AsyncIterator[Any], context: Context) -> AsyncIterator[object]:
-            async with self._call(rpc, context, caller) as visit:
+            async with self._call(rpc, context, caller, frames=True) as visit:
                 async for response in visit.pass_frames(frames, lambda passed: inner(passed, context)):
                     yield response
 
         return answer
 
     @asynccontextmanager
-    async def _call(self, rpc: str, context: Context, caller: Caller | None) -> AsyncIterator[Visit]:
+    async def _call(
+        self, rpc: str, context: Context, caller: Caller | None, request: object = None, *, frames: bool = False
+    ) -> AsyncIterator[Visit]:
         request_id = _request_id(context)
         trailing = ((VERSION_KEY, self._version), (REQUEST_ID_KEY, request_id))
         context.set_trailing_metadata(trailing)
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id, rpc=rpc)
-        set_deadline(context.time_remaining())
+        span = self._tracing.start_call(rpc, context.invocation_metadata() or (), frames=frames)
+        _set_context(rpc, context, caller, request_id)
         visit = Visit(self._gate, rpc, request_id, caller, context)
-        if caller is not None:
-            set_caller(caller)
         start = time.monotonic()
         code = "OK"
         self._count(rpc, 1)
@@ -163,9 +165,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             self._count(rpc, -1)
             visit.write(code)
-            metrics.CALLS.labels(rpc, code).inc()
-            metrics.CALL_SECONDS.labels(rpc).observe(time.monotonic() - start)
-            get_logger().debug("call", code=code, seconds=round(time.monotonic() - start, 4))
+            _measure(rpc, request, code, time.monotonic() - start)
+            end_call(span, code, request_id)
 
     def _count(self, rpc: str, change: int) -> None:
         metrics.CALLS_IN_FLIGHT.labels(rpc).inc(change)
@@ -176,6 +177,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         else:
             self._in_flight += change
             (self._idle.clear if self._in_flight else self._idle.set)()
+
+
+def _set_context(rpc: str, context: Context, caller: Caller | None, request_id: str) -> None:
+    """Tells all that is awaited beneath this call, and its log, what it belongs to."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=current_trace_id(), rpc=rpc)
+    set_deadline(context.time_remaining())
+    if caller is not None:
+        set_caller(caller)
+
+
+def _measure(rpc: str, request: object, code: str, seconds: float) -> None:
+    metrics.CALLS.labels(rpc, code).inc()
+    metrics.CALL_SECONDS.labels(rpc).observe(seconds)
+    MODELS.count(rpc, request, code, seconds)
+    get_logger().debug("call", code=code, seconds=round(seconds, 4))
 
 
 async def _abort(context: Context, status: status_pb2.Status, trailing: Metadata) -> None:

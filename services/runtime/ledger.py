@@ -1,7 +1,7 @@
 """What is written down about long-running operations: the one place that knows the keys.
 
     unfinished/<id>                 marker of an operation without outcome: what a supervisor looks through
-    operations/<id>/record          JSON: verb, request, time; created once
+    operations/<id>/record          JSON: verb, request, time, trace; created once
     operations/<id>/attempt-0001    JSON: created by the supervisor that may start that worker; see `Attempt`
     operations/<id>/progress        JSON: overwritten by the worker; its `beat` is the heartbeat
     operations/<id>/checkpoint      the handler's own bytes, overwritten by the worker
@@ -27,6 +27,7 @@ from google.rpc import status_pb2
 from mekiki.types.v1 import types_pb2
 from services.runtime.errors import AlreadyExists, DataLoss, NotFound
 from services.runtime.store import Store
+from services.runtime.traces import current_traceparent
 
 ID = re.compile(r"\d{8}T\d{9}-[0-9a-f]{8}")
 
@@ -44,6 +45,8 @@ class Record:
     verb: str
     request: any_pb2.Any
     create_time: datetime
+    traceparent: str = ""
+    """Of the call that started it; empty in records of before there were traces."""
 
     def message(self) -> Message:
         """The request as it came."""
@@ -97,6 +100,7 @@ class Ledger:
         record = {
             "verb": verb,
             "create_time": now.isoformat(),
+            "traceparent": current_traceparent(),
             "request_type": packed.type_url,
             "request": base64.b64encode(packed.value).decode(),
         }
@@ -113,7 +117,8 @@ class Ledger:
         except NotFound:
             raise NotFound("operation", self.name(operation)) from None
         request = any_pb2.Any(type_url=stored["request_type"], value=base64.b64decode(stored["request"]))
-        return Record(stored["verb"], request, datetime.fromisoformat(stored["create_time"]))
+        created = datetime.fromisoformat(stored["create_time"])
+        return Record(stored["verb"], request, created, stored.get("traceparent", ""))
 
     def ids(self) -> list[str]:
         """All ids, newest first."""

@@ -1,5 +1,6 @@
-"""How the service next door is called: over TLS where this one has it, and on behalf of whom."""
+"""How the service next door is called: over TLS where this one has it, on behalf of whom, and in which trace."""
 
+import functools
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -10,19 +11,28 @@ from mekiki._wire.credentials import Credentials
 from mekiki._wire.policy import ClientOptions
 from services.runtime.caller import current_token
 from services.runtime.config import Settings
+from services.runtime.traces import current_place, surround_call
 
 
 def neighbour_options(settings: Settings) -> ClientOptions:
     """For a server: the caller's own token goes along, so that what it may not do here it may not do there either."""
-    return ClientOptions(credentials=_open_credentials(settings, token=current_token), request_id=_current_request_id)
+    return ClientOptions(
+        credentials=_open_credentials(settings, token=current_token),
+        request_id=_current_request_id,
+        around=surround_call,
+    )
 
 
 def worker_options(settings: Settings) -> ClientOptions:
     """For a job: the caller may be long gone, so it shows the service's own token.
 
-    It touches what the request names, and whether the caller may do so was checked when the request came.
+    It touches what the request names, and whether the caller may do so was checked when the request came. Its calls
+    belong to the trace of whoever asks for these options, whatever thread they are made in.
     """
-    return ClientOptions(credentials=_open_credentials(settings, token_file=settings.service_token_file))
+    return ClientOptions(
+        credentials=_open_credentials(settings, token_file=settings.service_token_file),
+        around=functools.partial(surround_call, place=current_place()),
+    )
 
 
 def _open_credentials(

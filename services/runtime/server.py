@@ -22,6 +22,7 @@ from services.runtime.interceptor import CallInterceptor
 from services.runtime.logs import configure_logs, get_logger
 from services.runtime.operations import Operations, add_operations_to_server
 from services.runtime.tls import open_server_credentials
+from services.runtime.traces import Tracing
 
 LOOPBACK = "127.0.0.1"
 _LAST_WORD_S = 0.1  # for health to tell its watchers
@@ -94,7 +95,10 @@ class Server:
         self._closing = AsyncExitStack()
         self._log = get_logger()
         first = settings[0]
-        self._calls = CallInterceptor(product_version(), Gate(first))
+        self._tracing = Tracing(
+            first.traces_endpoint, first.traces_ratio, openings[0].name if len(openings) == 1 else "mekiki"
+        )
+        self._calls = CallInterceptor(product_version(), Gate(first), self._tracing)
         self._server = grpc.aio.server(
             interceptors=[self._calls],
             options=[
@@ -150,6 +154,7 @@ class Server:
         await stopping
         idle.cancel()
         await self._closing.aclose()
+        await asyncio.to_thread(self._tracing.close)
         self._log.info("stopped", services=self._names())
 
     async def _start(self, service: Service) -> None:

@@ -1,11 +1,13 @@
 """Answers a stream of frames: in order, a bounded number at once, each with its own result or error."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from services.runtime import metrics
-from services.runtime.logs import get_logger
+from services.runtime.logs import current_rpc, get_logger
+from services.runtime.model_metrics import MODELS
 from services.runtime.status import CODES, to_status
 
 
@@ -76,11 +78,18 @@ async def _read(
 async def _answer(
     frame: Frame, answer_one: Callable[[Any], Awaitable[Any]], response_type: Callable[..., Answer]
 ) -> Answer:
+    start, code = time.monotonic(), "OK"
     try:
         return response_type(id=frame.id, response=await answer_one(frame.request))
+    except asyncio.CancelledError:
+        code = "CANCELLED"
+        raise
     except Exception as error:  # noqa: BLE001 - a bad frame must not end the stream
         status = to_status(error)
+        code = _CODE_NAMES.get(status.code, "INTERNAL")
         if status.code not in _CODE_NAMES:
             get_logger().error("a frame failed", exc_info=error)
-        metrics.FRAME_ERRORS.labels(_CODE_NAMES.get(status.code, "INTERNAL")).inc()
+        metrics.FRAME_ERRORS.labels(code).inc()
         return response_type(id=frame.id, error=status)
+    finally:
+        MODELS.count(current_rpc(), frame.request, code, time.monotonic() - start)

@@ -20,6 +20,7 @@ from services.runtime.logs import configure_logs, get_logger
 from services.runtime.pulse import Assignment, Pulse
 from services.runtime.status import to_status
 from services.runtime.store import Store
+from services.runtime.traces import Tracing, current_trace_id
 
 FINISH_WAITS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """Waits before each attempt to write the outcome while the store cannot be reached."""
@@ -95,6 +96,7 @@ def run_job(handlers: Mapping[str, Handler], settings_class: type[Settings]) -> 
     assignment = _read_arguments(sys.argv[1:])
     settings = load_settings(settings_class)
     configure_logs(settings.log_level)
+    tracing = Tracing(settings.traces_endpoint, settings.traces_ratio, f"{assignment.service}-job")
     if assignment.parent is not None:
         os.nice(NICENESS)
     store = Store.open(settings.store_url).prefixed(assignment.service)
@@ -102,9 +104,11 @@ def run_job(handlers: Mapping[str, Handler], settings_class: type[Settings]) -> 
     pulse = Pulse(ledger, assignment)
     signal.signal(signal.SIGTERM, lambda _number, _frame: pulse.terminate())
     pulse.start()
-    result = _work(handlers, Job(settings, store, ledger, pulse), ledger, pulse)
+    result = _work(handlers, Job(settings, store, ledger, pulse), ledger, pulse, tracing)
     pulse.end()
-    sys.exit(0 if _conclude(ledger, pulse, result) else 1)
+    concluded = _conclude(ledger, pulse, result)
+    tracing.close()
+    sys.exit(0 if concluded else 1)
 
 
 def _read_arguments(arguments: list[str]) -> Assignment:
@@ -118,13 +122,15 @@ def _read_arguments(arguments: list[str]) -> Assignment:
 
 
 def _work(
-    handlers: Mapping[str, Handler], job: Job, ledger: Ledger, pulse: Pulse
+    handlers: Mapping[str, Handler], job: Job, ledger: Ledger, pulse: Pulse, tracing: Tracing
 ) -> Message | status_pb2.Status | None:
     """Returns the response or the error; None when the work was stopped."""
     log = get_logger(operation=job.operation_name)
     try:
         record = ledger.record(pulse.operation)
-        return handlers[record.verb](record.message(), job)
+        with tracing.follow(record.verb, record.traceparent, job.operation_name):
+            configure_logs(job.settings.log_level, trace_id=current_trace_id())
+            return handlers[record.verb](record.message(), job)
     except Exception as error:  # whatever it is, the caller must learn that it has ended
         if pulse.stop is not None:
             log.info("work stopped", reason=pulse.stop.value)

@@ -6,7 +6,8 @@ from collections import OrderedDict
 
 import torch
 
-from services.saliency.catalogue import Catalogue, Entry, View
+from services.runtime.model_metrics import MODELS
+from services.saliency.catalogue import KIND, Catalogue, Entry, View
 from services.saliency.model import Classifier
 
 FOLLOW_S = 0.5
@@ -48,13 +49,16 @@ class Shelf:
             load = self._loads[key] = asyncio.create_task(asyncio.to_thread(self._load, entry))
         self._loads.move_to_end(key)
         while len(self._loads) > self._capacity:
-            self._loads.popitem(last=False)
+            self._give_up(next(iter(self._loads)))
         try:
             # Shielded: others may wait for the same one when this caller gives up.
-            return entry, await asyncio.shield(load)
+            classifier = await asyncio.shield(load)
         except Exception:
-            self._loads.pop(key, None)
+            self._give_up(key)
             raise
+        if key in self._loads:
+            MODELS.meet(KIND, name)
+        return entry, classifier
 
     async def _find(self, name: str) -> Entry:
         async with self._reading:
@@ -71,7 +75,12 @@ class Shelf:
     def _drop_deleted(self) -> None:
         for name, version in list(self._loads):
             if not any(entry.version == version for entry in self._view.versions(name)):
-                del self._loads[name, version]
+                self._give_up((name, version))
+
+    def _give_up(self, key: tuple[str, int]) -> None:
+        self._loads.pop(key, None)
+        if all(name != key[0] for name, _ in self._loads):
+            MODELS.forget(KIND, key[0])
 
     def _load(self, entry: Entry) -> Classifier:
         return Classifier.load(self._catalogue.load(entry), self._device)

@@ -3,6 +3,7 @@
 from __future__ import annotations  # gRPC's multi-callables are generic for type checkers only
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import TypeVar
 
 import grpc
@@ -48,12 +49,13 @@ class Funnel:
         self, method: wire.UnaryUnaryMultiCallable[Request, Response], request: Request, call: Call
     ) -> tuple[Response, dict[str, str | bytes]]:
         """The answer, and the metadata that came with it."""
-        while True:
-            try:
-                return await wire.call_unary(method, request, call.remaining_s(), call.metadata)
-            except grpc.RpcError as failure:
-                pause_s = call.pause_s(errors.from_rpc(failure, call.request_id))
-            await wire.sleep(pause_s)
+        with call.surround(request):
+            while True:
+                try:
+                    return await wire.call_unary(method, request, call.remaining_s(), call.metadata)
+                except grpc.RpcError as failure:
+                    pause_s = call.pause_s(errors.from_rpc(failure, call.request_id))
+                await wire.sleep(pause_s)
 
     async def read(
         self,
@@ -68,6 +70,18 @@ class Funnel:
         left out. Without it the first answer ends all retries.
         """
         call = Call(self.options, timeout_s or verb_of(rpc_of(request)).timeout_s, repeatable=True)
+        with call.surround(request):
+            async with aclosing(self._read_on(method, request, call, identify)) as responses:
+                async for response in responses:
+                    yield response
+
+    async def _read_on(
+        self,
+        method: wire.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
+        call: Call,
+        identify: Callable[[Response], str] | None,
+    ) -> AsyncGenerator[Response, None]:
         came: set[str] = set()
         while True:
             stream = method(request, timeout=call.remaining_s(), metadata=call.metadata)

@@ -2,7 +2,8 @@
 
 import random
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -76,6 +77,13 @@ def rpc_of(request: Message) -> str:
     return request.DESCRIPTOR.name.removesuffix("Request")
 
 
+def path_of(request: Message) -> str:
+    """The full name of that RPC, such as "mekiki.codec.v1.CodecService/GetDataset"."""
+    rpc, file = rpc_of(request), request.DESCRIPTOR.file
+    services = [service for service in file.services_by_name.values() if rpc in service.methods_by_name]
+    return f"{services[0].full_name if services else file.package}/{rpc}"
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """When to try again: after UNAVAILABLE, and after RESOURCE_EXHAUSTED that says when to come back."""
@@ -118,6 +126,13 @@ def _new_request_id() -> str:
     return uuid.uuid4().hex
 
 
+Metadata = tuple[tuple[str, str], ...]
+
+
+def _leave_alone(_: str) -> AbstractContextManager[Metadata]:
+    return nullcontext(())
+
+
 @dataclass(frozen=True)
 class ClientOptions:
     """Everything about a client that is not its address."""
@@ -137,7 +152,7 @@ class ClientOptions:
     keepalive_s: float = 30.0
     """A connection with calls under way that is silent for so long is probed."""
 
-    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    metadata: Metadata = field(default=(), repr=False)
     """Sent with every call."""
 
     credentials: Credentials = field(default_factory=Credentials)
@@ -145,6 +160,10 @@ class ClientOptions:
 
     request_id: Callable[[], str] = _new_request_id
     """Gives the id of a call; a service passes the id of the call it is serving."""
+
+    around: Callable[[str], AbstractContextManager[Metadata]] = field(default=_leave_alone, repr=False)
+    """Makes what surrounds a call with all its attempts, such as a span: given the RPC's full name, a context manager
+    whose value is sent along and which sees the error that the call ends with. Streams of frames have none."""
 
 
 DEFAULT_OPTIONS = ClientOptions()
@@ -160,12 +179,20 @@ class Call:
         self._retry = options.retry
         self._patience = Patience(timeout_s)
         self._attempt = 0
+        self._surroundings: Metadata = ()
+
+    @contextmanager
+    def surround(self, request: Message) -> Iterator[None]:
+        """Puts around this call what the options say."""
+        with self._options.around(path_of(request)) as self._surroundings:
+            yield
 
     @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
+    def metadata(self) -> Metadata:
         """What the next attempt carries: a token may have been replaced since the last one."""
         options = self._options
-        return (*options.metadata, *options.credentials.metadata(), (REQUEST_ID_KEY, self.request_id))
+        credentials = options.credentials.metadata()
+        return (*options.metadata, *credentials, (REQUEST_ID_KEY, self.request_id), *self._surroundings)
 
     def remaining_s(self) -> float:
         """Seconds until the deadline, never negative."""

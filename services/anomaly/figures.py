@@ -1,0 +1,46 @@
+"""What an operator sees of the detectors in memory: their versions, their banks, and what they say of the parts."""
+
+from prometheus_client import Counter, Gauge
+
+from services.anomaly.bank import Snapshot
+from services.anomaly.catalogue import KIND, Entry
+from services.runtime.model_metrics import MODELS
+
+DETECTOR_VERSION = Gauge("mekiki_detector_version", "The version that serves.", [KIND])
+BANK_VERSION = Gauge("mekiki_bank_version", "The version of its bank, as this replica knows it.", [KIND])
+BANK_ITEMS = Gauge("mekiki_bank_items", "Normal items in its bank, as this replica knows it.", [KIND])
+VERDICTS = Counter(
+    "mekiki_verdicts", "Images judged: normal, anomalous, or none before there is a threshold.", [KIND, "verdict"]
+)
+_WORDS = {None: "none", False: "normal", True: "anomalous"}
+
+
+class Figures:
+    """Keeps the gauges of one shelf: those of its detectors and no others."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, tuple[int, int]] = {}
+
+    def show(self, entry: Entry, snapshot: Snapshot) -> None:
+        """Shows what serves; counting a bank takes a while, so only a new one is counted."""
+        MODELS.meet(KIND, entry.name)
+        versions = entry.version, snapshot.version
+        if self._shown.get(entry.name) != versions:
+            self._shown[entry.name] = versions
+            DETECTOR_VERSION.labels(entry.name).set(entry.version)
+            BANK_VERSION.labels(entry.name).set(snapshot.version)
+            BANK_ITEMS.labels(entry.name).set(len(snapshot.items))
+
+    def keep(self, names: set[str]) -> None:
+        """Forgets all detectors but those."""
+        for name in self._shown.keys() - names:
+            del self._shown[name]
+            MODELS.forget(KIND, name)
+            for metric in (DETECTOR_VERSION, BANK_VERSION, BANK_ITEMS, VERDICTS):
+                metric.remove_by_labels({KIND: name})
+
+
+def count_verdict(detector: str, *, is_anomalous: bool | None) -> None:
+    """Counts one judged image."""
+    if MODELS.knows(KIND, detector):
+        VERDICTS.labels(detector, _WORDS[is_anomalous]).inc()
