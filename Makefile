@@ -11,7 +11,7 @@ export UV_SYSTEM_CERTS := 1
 export PYTHONPATH := $(CURDIR):$(CURDIR)/clients/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos demo test lint breaking format bench chart images e2e lock clean
+.PHONY: help setup protos demo test lint breaking format bench chart images up down e2e lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 10
@@ -65,6 +65,12 @@ GROUPS := client codec saliency boxfit anomaly dev
 
 images: ## build the four container images (see docker/images.sh for a proxy, a base image, other builds of torch)
 	docker/images.sh
+
+up: ## the four services as containers, with an object store, Prometheus and Grafana; waits until all is healthy
+	docker/compose.sh up
+
+down: ## take that down again; the data stay, unless WIPE=1
+	docker/compose.sh $(if $(filter 1,$(WIPE)),wipe,down)
 
 e2e: protos ## the main job on a real Kubernetes: that of KUBECONFIG, or one of its own (root, Go; see tests/cluster)
 	MEKIKI_E2E=1 $(BIN)/python -m pytest -s tests/cluster
