@@ -88,9 +88,9 @@ def test_services_that_share_no_port_are_named_in_the_address(server, tmp_path):
     [
         ("codec=a:1,saliency=b:1,boxfit=c:1", "no address for anomaly"),
         ("a:1,codecs=b:1", "names codecs"),
-        ("a:1,b:1", "host:port"),
+        ("a:1,b:1,codec=c:1", "host:port"),
         ("a:1,codec=", "host:port"),
-        ("a:1,", "host:port"),
+        ("codec=a:1,codec=b:1,c:1", "host:port"),
     ],
 )
 def test_an_address_that_is_none_is_refused_by_what_is_wrong(file, address, complaint):
@@ -99,6 +99,10 @@ def test_an_address_that_is_none_is_refused_by_what_is_wrong(file, address, comp
     assert complaint in result.stderr
     assert invoke("context", "set", "a", "--address", address).exit_code == ExitCode.USAGE
     assert not file.exists()
+
+
+def test_an_address_that_names_no_service_is_left_to_grpc():
+    assert find_context("ipv4:10.0.0.1:8080,10.0.0.2:8080").address == "ipv4:10.0.0.1:8080,10.0.0.2:8080"
 
 
 def test_contexts_are_listed_chosen_changed_and_forgotten(file, plant):

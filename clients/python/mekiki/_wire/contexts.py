@@ -109,6 +109,8 @@ def split_address(text: str) -> tuple[str, Mapping[str, str]]:
     Raises:
         ValueError: a name is no service, something is said twice, or a service is left without an address.
     """
+    if "=" not in text:  # whatever gRPC takes, such as ipv4:10.0.0.1:8080,10.0.0.2:8080
+        return text, {}
     pairs = [part.strip().rpartition("=") for part in text.split(",")]
     named = {name: address for name, _, address in pairs}
     if len(named) < len(pairs) or not all(named.values()):
