@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 
 import grpc
@@ -76,13 +76,14 @@ class Tracing:
         """Continues in a worker the trace of the call that started its operation."""
         place = _enter(self._tracer, {"traceparent": traceparent})
         span = self._tracer.start_span(name, place, SpanKind.CONSUMER, {"mekiki.operation": operation})
-        _stand(self._tracer, span)
+        token = _stand(self._tracer, span)
         try:
             yield
         except BaseException as error:
             span.set_status(StatusCode.ERROR, type(error).__name__)
             raise
         finally:
+            contexts.detach(token)
             span.end()
 
     def close(self) -> None:
@@ -163,10 +164,10 @@ def _enter(tracer: Tracer, sent: Mapping[str, str]) -> Context:
     return trace.set_span_in_context(NonRecordingSpan(made), told)
 
 
-def _stand(tracer: Tracer, span: Span) -> None:
-    """Makes all that this context does from here on lie beneath a span: for a call or a job, to its end."""
-    contexts.attach(trace.set_span_in_context(span))
+def _stand(tracer: Tracer, span: Span) -> Token[Context]:
+    """Makes what this context does from here on lie beneath a span; a call's own context ends with the call."""
     _TRACER.set(tracer)
+    return contexts.attach(trace.set_span_in_context(span))
 
 
 def _hush(span: Span) -> Span:
