@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from rendering import NAMESPACE, VARIANTS, render
+from rendering import NAMESPACE, VARIANTS, environment, render
 
 from services.__main__ import OPENINGS
 from tests.conftest import ROOT
@@ -96,6 +96,22 @@ def test_the_world_outside_is_dns_the_object_store_and_for_those_that_start_jobs
         ports = [sorted({port["port"] for port in rule["ports"]}) for rule in outside]
         assert ports == ([[53], [9000]] if component.endswith("-job") else [[53], [9000], [443, 6443]])
         assert outside[1]["to"] == [{"ipBlock": {"cidr": "10.20.0.7/32"}}]
+
+
+def test_the_collector_of_traces_is_reached_where_there_is_one(secured):
+    where = {"podSelector": {"matchLabels": {"app": "collector"}}}
+    traced = render(
+        {"config": {"traces_endpoint": "https://collector:4317"}, "networkPolicy": {"traces": {"peers": [where]}}}
+    )
+    for component, spec in policies(traced).items():
+        found = [rule for rule in spec["egress"] if {"port": 4317, "protocol": "TCP"} in rule["ports"]]
+        assert [rule["to"] for rule in found] == [[where]], component
+    assert all(environment(pod)["MEKIKI_TRACES_ENDPOINT"] == "https://collector:4317" for pod in traced.pods().values())
+    assert not any(
+        {port["port"] for port in rule["ports"]} == {4317}
+        for spec in policies(secured).values()
+        for rule in spec["egress"]
+    )
 
 
 def test_only_services_that_start_operations_may_create_jobs_and_only_in_their_namespace(default):

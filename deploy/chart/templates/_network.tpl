@@ -47,7 +47,7 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{/* DNS, the services next door, the object store. */}}
+{{/* DNS, the services next door, the object store, the collector of traces. */}}
 {{- define "mekiki.egress" -}}
 {{- $root := .root -}}
 - to: {{- toYaml $root.Values.networkPolicy.dns | nindent 4 }}
@@ -59,6 +59,9 @@ spec:
   ports: [{port: {{ include "mekiki.port" (dict "root" $root "name" . "field" "port") }}, protocol: TCP}]
 {{- end }}
 {{ include "mekiki.reach" $root.Values.networkPolicy.objectStore }}
+{{- if .config.traces_endpoint }}
+{{ include "mekiki.reach" $root.Values.networkPolicy.traces }}
+{{- end }}
 {{- end -}}
 
 {{/* Takes (peers, ports); no peers are all. */}}
