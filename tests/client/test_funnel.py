@@ -1,3 +1,5 @@
+import contextlib
+import dataclasses
 import itertools
 import socket
 import threading
@@ -172,6 +174,49 @@ def test_a_service_hands_its_callers_id_and_credentials_on(server):
         client.codec.get_dataset("screws")
     metadata = server.calls("GetDataset")[0].metadata
     assert (metadata["x-request-id"], metadata["authorization"]) == ("id-of-my-caller", "Bearer x")
+
+
+class Surroundings:
+    """Remembers what it was put around and how that ended; each call gets a number of its own to send along."""
+
+    def __init__(self):
+        self.ended = []
+
+    @contextlib.contextmanager
+    def __call__(self, rpc):
+        try:
+            yield (("x-number", str(len(self.ended))),)
+        except errors.MekikiError as error:
+            self.ended.append((rpc, type(error)))
+            raise
+        self.ended.append((rpc, None))
+
+
+def test_what_surrounds_a_call_sees_it_with_all_its_attempts(server):
+    server.answers["GetDataset"] = fail_first(2, grpc.StatusCode.UNAVAILABLE)
+    surroundings = Surroundings()
+    with mekiki.Client(server.address, options=dataclasses.replace(FAST, around=surroundings)) as client:
+        client.codec.get_dataset("screws")
+        assert list(client.codec.read_items("screws")) == []
+        server.answers["GetDataset"] = fail_first(9, grpc.StatusCode.NOT_FOUND)
+        with pytest.raises(errors.NotFound):
+            client.codec.get_dataset("screws")
+        client.check_service("codec")
+    service = "mekiki.codec.v1.CodecService"
+    assert surroundings.ended[:3] == [
+        (f"{service}/GetDataset", None),
+        (f"{service}/ReadItems", None),
+        (f"{service}/GetDataset", errors.NotFound),
+    ]
+    assert [asked.metadata["x-number"] for asked in server.asked] == ["0", "0", "0", "1", "2", "3"]
+
+
+async def test_it_surrounds_the_calls_of_the_async_client_too(server):
+    surroundings = Surroundings()
+    async with mekiki.AsyncClient(server.address, options=dataclasses.replace(FAST, around=surroundings)) as client:
+        await client.codec.get_dataset("screws")
+        assert [read async for read in client.codec.read_items("screws")] == []
+    assert [rpc.split("/")[1] for rpc, _ in surroundings.ended] == ["GetDataset", "ReadItems"]
 
 
 def test_every_verb_of_the_contract_has_a_deadline_of_its_own():
