@@ -1,9 +1,8 @@
 """The detectors at hand: loaded when first asked for, kept up to date, the least asked given up."""
 
 import asyncio
-import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -13,9 +12,7 @@ from services.anomaly.figures import Figures
 from services.anomaly.model import Detector
 from services.anomaly.threshold import Threshold
 from services.anomaly.training import Model, load_model
-
-PATIENCE = 4
-"""After so many times the usual interval a call waits for the bank to be followed: nobody asked for a while."""
+from services.runtime.follower import Follower
 
 
 @dataclass
@@ -24,8 +21,7 @@ class _Loaded:
 
     model: Model
     bank: Bank
-    followed_at_s: float
-    following: asyncio.Task[object] | None = field(default=None)
+    follower: Follower
 
 
 class Shelf:
@@ -44,18 +40,17 @@ class Shelf:
         self._capacity = capacity
         self._follow_s = follow_s
         self._view = View({})
-        self._read_at_s = float("-inf")
-        self._reading = asyncio.Lock()
+        self._follower = Follower("detectors", self._read, follow_s)
         self._loads: OrderedDict[tuple[str, str], asyncio.Task[_Loaded]] = OrderedDict()  # by name and token
         self._figures = Figures()
 
     async def look(self) -> View:
         """Read the catalogue now."""
-        async with self._reading:
-            return await self._read()
+        await self._follower.read()
+        return self._view
 
     async def take(self, name: str) -> tuple[Entry, Detector]:
-        """The version of a detector that serves, with its bank as known here: at most `follow_s` behind when in use.
+        """The version of a detector that serves, with its bank: a little behind, and more where the store is away.
 
         Raises:
             NotFound: an unknown name.
@@ -64,7 +59,7 @@ class Shelf:
         """
         entry = await self._find(name)
         loaded = await self._load(entry)
-        await self._follow(loaded)
+        await loaded.follower.follow()
         return entry, self._assemble(entry, loaded)
 
     async def take_bank(self, name: str) -> tuple[Entry, Detector, Bank]:
@@ -81,24 +76,21 @@ class Shelf:
         return Detector(loaded.model, snapshot, to_threshold(entry), self._device)
 
     async def _find(self, name: str) -> Entry:
-        async with self._reading:
-            late = time.monotonic() - self._read_at_s > self._follow_s
-            if late or not self._knows_threshold(name):
-                await self._read()
+        await self._follower.follow()
+        versions = self._view.versions(name)
+        if not versions:
+            await self._follower.read()
+        elif versions[-1].calibration is None:
+            # It may have been calibrated just now, and whoever waited for that must not miss the threshold.
+            await self._follower.catch_up()
         return self._view.find(name)
 
-    def _knows_threshold(self, name: str) -> bool:
-        """Where there is none yet, it may have been set just now, and its absence must not linger."""
-        versions = self._view.versions(name)
-        return bool(versions) and versions[-1].calibration is not None
-
-    async def _read(self) -> View:
-        self._view, self._read_at_s = await asyncio.to_thread(self._catalogue.read), time.monotonic()
+    async def _read(self) -> None:
+        self._view = await asyncio.to_thread(self._catalogue.read)
         known = {_key(entry) for name in self._view.names() for entry in self._view.versions(name)}
         for key in self._loads.keys() - known:
             del self._loads[key]
         self._tidy_figures()
-        return self._view
 
     async def _load(self, entry: Entry) -> _Loaded:
         key = _key(entry)
@@ -121,22 +113,12 @@ class Shelf:
 
     def _open(self, entry: Entry) -> _Loaded:
         model = load_model(self._catalogue.load_model(entry), self._device)
-        return _Loaded(model, self._catalogue.open_bank(entry, model.engine.layout), time.monotonic())
+        bank = self._catalogue.open_bank(entry, model.engine.layout)
 
-    async def _follow(self, loaded: _Loaded) -> None:
-        """Follow other writers beside the calls; only after a long silence does a call wait for it."""
-        age_s = time.monotonic() - loaded.followed_at_s
-        if age_s <= self._follow_s:
-            return
-        if loaded.following is None or loaded.following.done():
-            loaded.following = asyncio.create_task(self._refresh(loaded))
-        if age_s > PATIENCE * self._follow_s:
-            await asyncio.shield(loaded.following)
+        async def follow() -> None:
+            await asyncio.to_thread(bank.refresh)
 
-    async def _refresh(self, loaded: _Loaded) -> None:
-        started_s = time.monotonic()
-        await asyncio.to_thread(loaded.bank.refresh)
-        loaded.followed_at_s = started_s
+        return _Loaded(model, bank, Follower(f"bank of {entry.name}", follow, self._follow_s))
 
 
 def _key(entry: Entry) -> tuple[str, str]:

@@ -1,17 +1,17 @@
 """The classifiers at hand: the newest versions, loaded when first asked for, the least asked given up."""
 
 import asyncio
-import time
 from collections import OrderedDict
 
 import torch
 
+from services.runtime.follower import Follower
 from services.runtime.model_metrics import MODELS
 from services.saliency.catalogue import KIND, Catalogue, Entry, View
 from services.saliency.model import Classifier
 
 FOLLOW_S = 0.5
-"""A version that another process added serves here after this time at the latest."""
+"""How often to look for versions that other processes added."""
 
 
 class Shelf:
@@ -28,14 +28,13 @@ class Shelf:
         self._device = device
         self._capacity = capacity
         self._view = View({})
-        self._read_at_s = float("-inf")
-        self._reading = asyncio.Lock()
+        self._follower = Follower("classifiers", self._read, FOLLOW_S)
         self._loads: OrderedDict[tuple[str, int], asyncio.Task[Classifier]] = OrderedDict()
 
     async def look(self) -> View:
         """Read the catalogue now."""
-        async with self._reading:
-            return await self._read()
+        await self._follower.read()
+        return self._view
 
     async def take(self, name: str) -> tuple[Entry, Classifier]:
         """Give the newest version of a classifier, loaded.
@@ -61,16 +60,14 @@ class Shelf:
         return entry, classifier
 
     async def _find(self, name: str) -> Entry:
-        async with self._reading:
-            if time.monotonic() - self._read_at_s > FOLLOW_S or name not in self._view.names():
-                await self._read()
+        await self._follower.follow()
+        if name not in self._view.names():
+            await self._follower.read()
         return self._view.find(name)
 
-    async def _read(self) -> View:
-        view = await asyncio.to_thread(self._catalogue.read)
-        self._view, self._read_at_s = view, time.monotonic()
+    async def _read(self) -> None:
+        self._view = await asyncio.to_thread(self._catalogue.read)
         self._drop_deleted()
-        return view
 
     def _drop_deleted(self) -> None:
         for name, version in list(self._loads):

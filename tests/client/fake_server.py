@@ -1,5 +1,6 @@
 """A server that answers what a test tells it to, and remembers what it was asked."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -41,10 +42,14 @@ class FakeServer:
     """All four services, operations and health; `answers[rpc]` is called with (request, context), else all is empty."""
 
     def __init__(self, port: int = 0) -> None:
-        self.answers: dict[str, Callable[[Any, grpc.ServicerContext], Any]] = {}
+        # A client watches whether its server serves before it sends anything.
+        serving = health_pb2.HealthCheckResponse(status="SERVING")
+        self.answers: dict[str, Callable[[Any, grpc.ServicerContext], Any]] = {
+            "Watch": lambda _request, context: _repeat(serving, context)
+        }
         self.asked: list[Asked] = []
         self.server = grpc.server(
-            ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
+            ThreadPoolExecutor(32), options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
         )
         services = [*SERVICES.values(), operations_pb2.DESCRIPTOR.services_by_name["Operations"]]
         services.append(health_pb2.DESCRIPTOR.services_by_name["Health"])
@@ -79,7 +84,8 @@ class FakeServer:
         return asked
 
     def _unary(self, method: MethodDescriptor, request: Any, context: grpc.ServicerContext) -> Any:
-        self._note(method, context).requests.append(request)
+        if method.name != "Watch":
+            self._note(method, context).requests.append(request)
         answer = self.answers.get(method.name)
         if answer is None:
             return iter(()) if method.server_streaming else GetMessageClass(method.output_type)()
@@ -98,3 +104,11 @@ class FakeServer:
                 yield response(id=request.id, error=result)
             else:
                 yield response(id=request.id, response=result or response().response)
+
+
+def _repeat(answer: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    """The answer, and then nothing for as long as somebody listens."""
+    ended = threading.Event()
+    context.add_callback(ended.set)
+    yield answer
+    ended.wait()

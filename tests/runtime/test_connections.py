@@ -78,3 +78,31 @@ async def test_calls_that_come_as_the_server_begins_to_stop_are_answered_and_wat
             _ = [answer.status async for answer in watch]
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert caught.value.details() == "the server stops"
+
+
+async def test_a_replica_that_stops_under_load_fails_no_call_even_without_retries(tmp_path):
+    """Clients watch its health: they turn away once it says that it is about to stop, and only then does it."""
+    settings = Settings(port=0, metrics_port=0, store_url=f"file://{tmp_path}", queue_limit=1000)
+    servers = [Server([TINY], [settings]) for _ in range(5)]
+    for server in servers:
+        await server.start()
+    address = "ipv4:" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    stopped, answered, failed = asyncio.Event(), [], []
+    async with mekiki.AsyncClient(address, options=ONCE) as client:
+
+        async def ask():
+            while not stopped.is_set():
+                try:
+                    answered.append((await client.boxfit.fit_box(np.ones((2, 3), np.float32))).box.x_max)
+                except mekiki.MekikiError as error:
+                    failed.append(error)
+
+        callers = [asyncio.create_task(ask()) for _ in range(16)]
+        await asyncio.sleep(1)
+        for server in servers[:-1]:
+            await server.drain()
+        stopped.set()
+        await asyncio.gather(*callers)
+    await servers[-1].drain()
+    assert not failed
+    assert set(answered) == {3}

@@ -6,8 +6,9 @@ from mekiki._wire.policy import ClientOptions
 
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
-# Names that resolve to several addresses (a headless service) are used in turn.
-_SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+# Names that resolve to several addresses (a headless service) are used in turn, and those alone that say they serve: a
+# replica that is about to stop is left before it goes. Where nobody answers for health, all are used (gRPC A17).
+_SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}})
 
 Arguments = list[tuple[str, str | int]]
 
