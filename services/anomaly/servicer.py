@@ -163,6 +163,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
     async def _score(self, request: anomaly_pb2.ScoreImageRequest) -> anomaly_pb2.ScoreImageResponse:
         entry, detector = await self._shelf.take(messages.read_name(request.detector))
         side = messages.read_heatmap_side(request)
+        self._scoring.check_room()
         taken = await self._intake.take(request.image, entry.about)
         self._check_answer_size(taken.placement.shape, side)
         verdict = await self._scoring.submit(lambda: detector.score_image(taken.pixels, taken.placement, side))

@@ -195,6 +195,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     async def _prepare(self, request: codec_pb2.PrepareImageRequest) -> codec_pb2.PrepareImageResponse:
         name = messages.read_name(request.dataset)
         record, preparer = await asyncio.to_thread(self._codec.find_preparer, name, request.encoding_id)
+        self._preparing.check_room()
         pixels = await self._reader.read(request.image)
         prepared = await self._preparing.submit(_Asked(preparer, pixels))
         return codec_pb2.PrepareImageResponse(

@@ -64,6 +64,16 @@ class Batcher(Generic[In, Out]):
         self._batch_seconds = 0.01
         self._worker: asyncio.Task[None] | None = None
 
+    def check_room(self) -> None:
+        """Tells at once, before a value is read and decoded, that there is no room for it.
+
+        Raises:
+            Overloaded: the queue is full.
+        """
+        if len(self._queue) >= self._queue_limit:
+            metrics.REFUSED.labels(self._name, "full").inc()
+            raise Overloaded(f"queue {self._name}: {self._queue_limit} requests are waiting", self._retry_after_s())
+
     async def submit(self, value: In) -> Out:
         """Returns the value's result.
 
@@ -71,9 +81,7 @@ class Batcher(Generic[In, Out]):
             Overloaded: the queue is full; nothing was started.
             DeadlineExceeded: the call's deadline passed before the value's turn came.
         """
-        if len(self._queue) >= self._queue_limit:
-            metrics.REFUSED.labels(self._name, "full").inc()
-            raise Overloaded(f"queue {self._name}: {self._queue_limit} requests are waiting", self._retry_after_s())
+        self.check_room()
         entry: _Entry[In, Out] = _Entry(
             value, asyncio.get_running_loop().create_future(), current_deadline(), time.monotonic(), recorded_place()
         )

@@ -139,6 +139,7 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
 
     async def _classify(self, request: saliency_pb2.ClassifyImageRequest) -> saliency_pb2.ClassifyImageResponse:
         entry, classifier = await self._shelf.take(messages.read_name(request.classifier))
+        self._classifying.check_room()
         image = await self._reader.read(request.image)
         prediction = await self._classifying.submit(Asked(classifier, image, PLAIN))
         labels = messages.write_labels(prediction)
@@ -148,6 +149,7 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         entry, classifier = await self._shelf.take(messages.read_name(request.classifier))
         question = messages.read_question(request)
         classifier.check_question(question)
+        self._explaining.check_room()
         image = await self._reader.read(request.image)
         self._check_answer_size(image.shape, question.heatmap_side)
         explanation = await self._explaining.submit(Asked(classifier, image, question))

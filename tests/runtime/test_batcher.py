@@ -63,6 +63,8 @@ async def test_the_queue_holds_exactly_its_bound():
     with pytest.raises(Overloaded) as refused:
         await batcher.submit(4)
     assert refused.value.retry_after_s > 0
+    with pytest.raises(Overloaded):
+        batcher.check_room()
     gate.open.set()
     assert await asyncio.gather(first, *waiting) == [0, 2, 4, 6]
     assert 4 not in gate.seen
