@@ -8,10 +8,13 @@ from pathlib import Path
 import structlog
 
 from mekiki._wire.credentials import Credentials
-from mekiki._wire.policy import ClientOptions
+from mekiki._wire.policy import ClientOptions, RetryPolicy
 from services.runtime.caller import current_token
 from services.runtime.config import Settings
 from services.runtime.traces import current_place, surround_call
+
+PERSISTENT = 80
+"""Attempts of a job's call, five minutes' worth: a service next door that starts anew costs no hours of work."""
 
 
 def neighbour_options(settings: Settings) -> ClientOptions:
@@ -31,6 +34,7 @@ def worker_options(settings: Settings) -> ClientOptions:
     """
     return ClientOptions(
         credentials=_open_credentials(settings, token_file=settings.service_token_file),
+        retry=RetryPolicy(attempts=PERSISTENT),
         around=functools.partial(surround_call, place=current_place()),
     )
 

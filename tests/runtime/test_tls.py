@@ -200,6 +200,7 @@ def test_neighbours_are_called_as_this_service_is(files, tmp_path):
         credentials = options.credentials
         shown = (credentials.ca, credentials.cert, credentials.key, credentials.server_name)
         assert shown == (settings["tls_client_ca"], settings["tls_cert"], settings["tls_key"], "mekiki")
+    assert worker_options(made).retry.attempts > 10 * neighbour_options(made).retry.attempts - 1
     assert worker_options(made).credentials.metadata() == (("authorization", "Bearer of-the-service"),)
     assert neighbour_options(made).credentials.metadata() == ()
     assert not neighbour_options(Settings()).credentials.is_secure
