@@ -8,71 +8,24 @@ import json
 import os
 import shlex
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 import mekiki
-from tests.chart.rendering import HELM
-from tests.conftest import ROOT
+from tests.chart.rendering import CHART, HELM
+from tests.cluster.line import IMAGE
+from tests.cluster.plant import NAMESPACE, RELEASE, SERVICES, Plant, wait_until
+from tests.go_tools import GoTool
 from tests.runtime.s3 import VERSITYGW
 
 HERE = Path(__file__).parent
-NAMESPACE, RELEASE = "mekiki", "plant"
-SERVICES = ("codec", "saliency", "boxfit", "anomaly")
+ADAPTER = GoTool("adapter", "sigs.k8s.io/prometheus-adapter/cmd/adapter", "0.12.0", "nothing scales on queue wait")
 
 collect_ignore_glob = [] if os.environ.get("MEKIKI_E2E") == "1" else ["test_*.py"]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A cluster with Mekiki in it."""
-
-    helm: Path
-    environment: dict[str, str]
-
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        command = ["kubectl", "--namespace", NAMESPACE, *arguments]
-        return self._run(command, stdin)
-
-    def run_helm(self, *arguments: str) -> str:
-        return self._run([str(self.helm), "--namespace", NAMESPACE, *arguments])
-
-    def pods(self, service: str) -> list[dict]:
-        selector = f"app.kubernetes.io/component={service}"
-        return json.loads(self.kubectl("get", "pods", "--selector", selector, "--output", "json"))["items"]
-
-    def jobs(self) -> list[dict]:
-        return json.loads(self.kubectl("get", "jobs", "--output", "json"))["items"]
-
-    def address(self, service: str) -> str:
-        cluster_ip = "jsonpath={.spec.clusterIP}"
-        return f"{self.kubectl('get', 'service', f'{RELEASE}-{service}', '--output', cluster_ip)}:8080"
-
-    def client(self) -> mekiki.Client:
-        addresses = {service: self.address(service) for service in SERVICES}
-        return mekiki.Client(addresses["anomaly"], addresses=addresses)
-
-    def _run(self, command: list[str], stdin: str | None = None) -> str:
-        done = subprocess.run(
-            command, env=self.environment, input=stdin, capture_output=True, text=True, check=False, cwd=ROOT
-        )
-        if done.returncode != 0:
-            raise AssertionError(f"{shlex.join(command)}: {done.stderr}")
-        return done.stdout
-
-
-def wait_until(true: Callable[[], object], seconds: float, what: str) -> float:
-    """Returns after how many seconds it was true."""
-    begun = time.monotonic()
-    while not true():
-        if time.monotonic() - begun > seconds:
-            raise AssertionError(f"{what}: not within {seconds:g} s")
-        time.sleep(0.2)
-    return time.monotonic() - begun
 
 
 @pytest.fixture(scope="session")
@@ -87,22 +40,56 @@ def kubernetes() -> Iterator[dict[str, str]]:
     try:
         variables = dict(word.split("=", 1) for word in shlex.split(exports)[1:])
         environment = {**os.environ, **variables, "PATH": variables["PATH"].replace("$PATH", os.environ["PATH"])}
-        subprocess.run([HERE / "images.sh", VERSITYGW.find()], check=True, env=environment)
+        subprocess.run([HERE / "images.sh", VERSITYGW.find(), ADAPTER.find()], check=True, env=environment)
         yield environment
     finally:
         subprocess.run([script, "down"], check=False)
 
 
 @pytest.fixture(scope="session")
-def cluster(kubernetes: dict[str, str]) -> Iterator[Cluster]:
+def plant(kubernetes: dict[str, str]) -> Iterator[Plant]:
     """The chart, installed and ready."""
-    made = Cluster(HELM.find(), kubernetes)
+    made = Plant(HELM.find(), kubernetes)
     subprocess.run(["kubectl", "create", "namespace", NAMESPACE], env=kubernetes, check=False, capture_output=True)
-    made.kubectl("apply", "--filename", str(HERE / "objects.yaml"))
-    made.kubectl("rollout", "status", "deployment/objects", "--timeout=120s")
-    begun = time.monotonic()
-    made.run_helm("install", RELEASE, "deploy/chart", "--values", str(HERE / "values.yaml"), "--wait", "--timeout=10m")
-    print(f"\ninstalled and ready after {time.monotonic() - begun:.0f} s")
+    made.kubectl("apply", "--filename", "-", stdin=json.dumps(make_sight_config()))
+    for name in ("objects", "sight"):
+        made.run("kubectl", "apply", "--filename", str(HERE / f"{name}.yaml"))
+    for name in ("objects", "sight"):
+        made.kubectl("rollout", "status", f"deployment/{name}", "--timeout=120s")
+    print(f"\ninstalled and ready after {made.install():.0f} s")
     yield made
-    made.run_helm("uninstall", RELEASE, "--wait")
-    made.kubectl("delete", "--filename", str(HERE / "objects.yaml"))
+    made.helm("uninstall", RELEASE, "--wait")
+    for name in ("objects", "sight"):
+        made.run("kubectl", "delete", "--filename", str(HERE / f"{name}.yaml"))
+    made.run("kubectl", "delete", "namespace", NAMESPACE)
+
+
+def make_sight_config() -> dict:
+    """Prometheus' configuration, and the chart's rules for its adapter."""
+    rules = yaml.safe_load((CHART / "files" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    data = {
+        **{name: (HERE / name).read_text() for name in ("prometheus.yaml", "discover.py")},
+        "adapter.yaml": yaml.safe_dump({"rules": rules}),
+    }
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "sight"}, "data": data}
+
+
+@pytest.fixture(scope="session")
+def client(plant: Plant) -> Iterator[mekiki.Client]:
+    with plant.client() as made:
+        wait_until(lambda: all(made.check_service(name).is_serving for name in SERVICES), 60, "four services")
+        yield made
+
+
+@pytest.fixture(scope="session")
+def line_detectors(client: mekiki.Client) -> tuple[str, str]:
+    """Two detectors of the lines' image: one that is quick to score, one that takes long."""
+    noise = np.random.default_rng(0).integers(0, 9, (12, *IMAGE.shape), dtype=np.uint8)
+    items = [mekiki.NewItem(str(number), IMAGE // 2 + each, split="train") for number, each in enumerate(noise)]
+    client.codec.create_dataset("line")
+    assert all(answer.error is None for answer in client.codec.append_items("line", items))
+    for name, side in (("quick", 64), ("slow", 384)):
+        engine = mekiki.PatchEngine(input_side=side)
+        client.anomaly.train_detector(name, "line", engine=engine, backbone="small").result(600)
+        client.anomaly.enroll_items(name, [mekiki.EnrolledItem(item.item_id, item.image) for item in items])
+    return "quick", "slow"

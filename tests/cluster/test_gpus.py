@@ -1,0 +1,72 @@
+"""Devices as the scheduler sees them: an extended resource that the node is made to advertise; nothing runs on one."""
+
+import json
+
+import pytest
+
+from tests.cluster.plant import wait_until
+
+GPU = "nvidia.com/gpu"
+pytestmark = pytest.mark.timeout(900)
+
+
+def advertise(plant, count):
+    (node,) = plant.find_all("nodes")
+    path = f"/status/capacity/{GPU.replace('/', '~1')}"
+    change = {"op": "add", "path": path, "value": str(count)} if count else {"op": "remove", "path": path}
+    name = node["metadata"]["name"]
+    plant.kubectl("patch", "node", name, "--subresource=status", "--type=json", "--patch", json.dumps([change]))
+
+
+@pytest.fixture
+def devices(plant, line_detectors):
+    """Pods and jobs that ask for devices as on cuda, and compute on the processor: there is none behind the name."""
+    advertise(plant, 3)
+    plant.install("config.device=cuda", "services.anomaly.replicas=1", wait=False)
+    for name in ("anomaly", "saliency"):
+        job = plant.kubectl("get", "configmap", f"plant-{name}-job", "--output=yaml")
+        plant.kubectl("replace", "--filename", "-", stdin=job.replace('value: "cuda"', 'value: "cpu"'))
+        plant.kubectl("set", "env", f"deployment/plant-{name}", "MEKIKI_DEVICE=cpu")
+        plant.kubectl("rollout", "status", f"deployment/plant-{name}", "--timeout=180s")
+    yield
+    plant.install()
+    advertise(plant, 0)
+
+
+def asked(pod):
+    """Devices that a pod asks for, and whether the scheduler gave them."""
+    (container,) = pod["spec"]["containers"]
+    scheduled = {each["type"]: each["status"] for each in pod["status"].get("conditions", ())}.get("PodScheduled")
+    return container["resources"].get("limits", {}).get(GPU), scheduled
+
+
+def asked_by_job(plant, client):
+    """What a training's pod asked for; the training must have succeeded."""
+    operation = client.anomaly.train_detector("somewhere", "line", backbone="small")
+    operation.result(300)
+    pods = plant.find_all("pods", f"mekiki.io/operation={operation.name.rpartition('/')[2].lower()}")
+    return [asked(pod)[0] for pod in pods]
+
+
+def test_pods_and_jobs_ask_for_devices_and_get_them(plant, client, devices):
+    assert {name: [asked(pod) for pod in plant.pods(name)] for name in ("codec", "boxfit", "saliency", "anomaly")} == {
+        "codec": [(None, "True")],
+        "boxfit": [(None, "True")],
+        "saliency": [("1", "True")],
+        "anomaly": [("1", "True")],
+    }
+    assert asked_by_job(plant, client) == ["1"]
+
+
+def test_who_comes_when_all_devices_are_taken_waits(plant, client, devices):
+    plant.kubectl("scale", "deployment/plant-anomaly", "--replicas=3")
+    wait_until(lambda: ("1", "False") in [asked(pod) for pod in plant.pods("anomaly")], 60, "a pod that waits")
+    (waiting,) = (pod for pod in plant.pods("anomaly") if asked(pod) == ("1", "False"))
+    (condition,) = (each for each in waiting["status"]["conditions"] if each["type"] == "PodScheduled")
+    assert f"Insufficient {GPU}" in condition["message"]
+    plant.kubectl("scale", "deployment/plant-anomaly", "--replicas=1")
+
+
+def test_on_the_processor_nobody_asks_for_a_device(plant, client, line_detectors):
+    assert {asked(pod) for name in ("saliency", "anomaly") for pod in plant.ready_pods(name)} == {(None, "True")}
+    assert asked_by_job(plant, client) == [None]
