@@ -130,6 +130,7 @@ class ClusterRunner:
         template = job["spec"]["template"]
         template["metadata"] = _labelled(template.get("metadata"), labels)
         container = template["spec"]["containers"][0]
+        container["resources"] = _as_texts(container.get("resources", {}))
         container["args"] = ["-m", f"services.{task.service}.job", task.name, "--attempt", str(task.attempt)]
         return job
 
@@ -176,6 +177,11 @@ def name_job(task: Task) -> str:
 def _labelled(metadata: Manifest | None, labels: Mapping[str, str]) -> Manifest:
     metadata = metadata or {}
     return metadata | {"labels": {**metadata.get("labels", {}), **labels}}
+
+
+def _as_texts(resources: Manifest) -> Manifest:
+    """The same requests and limits as texts: YAML makes a number of a 1, and the client takes none."""
+    return {kind: {name: str(amount) for name, amount in amounts.items()} for kind, amounts in resources.items()}
 
 
 def _namespace(template: Manifest) -> str:

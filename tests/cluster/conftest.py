@@ -56,7 +56,7 @@ def plant(kubernetes: dict[str, str]) -> Iterator[Plant]:
         made.run("kubectl", "apply", "--filename", str(HERE / f"{name}.yaml"))
     for name in ("objects", "sight"):
         made.kubectl("rollout", "status", f"deployment/{name}", "--timeout=120s")
-    print(f"\ninstalled and ready after {made.install():.0f} s")
+    print(f"\ninstalled and ready after {made.install():.0f} s; at rest: {made.tell_pods()}")
     yield made
     made.helm("uninstall", RELEASE, "--wait")
     for name in ("objects", "sight"):

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,16 @@ class Plant:
         samples = (sample for family in families for sample in family.samples if sample.name == name)
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
+    def tell_pods(self) -> str:
+        """Each service's slowest start, from its container's to ready, and its largest resident memory."""
+        return "; ".join(f"{service} {self._tell_pods_of(service)}" for service in SERVICES)
+
+    def _tell_pods_of(self, service: str) -> str:
+        pods = self.ready_pods(service)
+        starts = [_ready_at(pod) - _started_at(pod) for pod in pods]
+        memories = [self.metric(pod, "process_resident_memory_bytes") / 2**20 for pod in pods]
+        return f"{max(starts).total_seconds():.0f} s, {max(memories):.0f} MiB"
+
     def start_line(self, name: str, **wish: Any) -> "Line":
         """Starts a line that calls `anomaly` from a pod; its wish is one of line.py."""
         wish = {"address": f"{RELEASE}-anomaly-headless:8080", **wish}
@@ -140,6 +151,15 @@ class Plant:
         if done.returncode != 0:
             raise AssertionError(f"{shlex.join(command)}: {done.stderr}")
         return done.stdout
+
+
+def _started_at(pod: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"])
+
+
+def _ready_at(pod: dict[str, Any]) -> datetime:
+    (ready,) = (each for each in pod["status"]["conditions"] if each["type"] == "Ready")
+    return datetime.fromisoformat(ready["lastTransitionTime"])
 
 
 @dataclass(frozen=True)

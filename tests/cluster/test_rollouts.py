@@ -49,7 +49,8 @@ def test_no_disruption_fails_a_call(plant, line_detectors, replicas):
         restart(plant)
         upgrade(plant, number)
         evict_all(plant, replicas)
-        print(f"\nround {number} of restart, upgrade, eviction; calls {[line.count() for line in lines.values()]}")
+        print(f"\nunder load: {plant.tell_pods()}")
+        print(f"round {number} of restart, upgrade, eviction; calls {[line.count() for line in lines.values()]}")
         if all(line.has_ended() for line in lines.values()):
             break
     told = {attempts: line.wait(60) for attempts, line in lines.items()}

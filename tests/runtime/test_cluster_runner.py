@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from kubernetes.client import V1Job
 from kubernetes.client.exceptions import ApiException
 
 from services.runtime.cluster_runner import ClusterRunner, name_job
@@ -20,7 +21,12 @@ spec:
   ttlSecondsAfterFinished: 60
   template:
     metadata: {labels: {team: line}}
-    spec: {containers: [{name: job, image: "mekiki-codec:1"}]}
+    spec:
+      restartPolicy: Never
+      containers:
+        - name: job
+          image: mekiki-codec:1
+          resources: {requests: {cpu: 0.5}, limits: {nvidia.com/gpu: 1, memory: 2Gi}}
 """)
 
 
@@ -38,6 +44,7 @@ class FakeBatch:
 
     def create_namespaced_job(self, namespace, body, _request_timeout):
         self._check(namespace)
+        V1Job.model_validate(body)  # as the real client does
         name = body["metadata"]["name"]
         if name in self.jobs:
             raise ApiException(409, "Conflict")
@@ -110,6 +117,7 @@ def test_a_job_is_the_template_with_the_name_and_arguments_of_the_attempt(runner
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["args"] == ["-m", "services.codec.job", TASK.name, "--attempt", "2"]
     assert container["image"] == "mekiki-codec:1"
+    assert container["resources"] == {"requests": {"cpu": "0.5"}, "limits": {"nvidia.com/gpu": "1", "memory": "2Gi"}}
     for labels in (job["metadata"]["labels"], job["spec"]["template"]["metadata"]["labels"]):
         assert labels == {
             "team": "line",
