@@ -24,7 +24,7 @@ from services.anomaly.shelf import Shelf
 from services.runtime.batcher import Batcher
 from services.runtime.errors import InvalidArgument
 from services.runtime.neighbours import neighbour_options
-from services.runtime.operations import Operations, open_runner
+from services.runtime.operations import Operations, open_operations
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
@@ -220,7 +220,7 @@ def _run_each(batch: list[Work]) -> list[Any]:
 def open_service(settings: AnomalySettings) -> Service:
     """Open the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
-    operations = Operations(SERVICE, store, open_runner(settings), tenant_limit=settings.tenant_queue_limit)
+    operations = open_operations(SERVICE, store, settings)
     codec = mekiki.AsyncClient(settings.codec_address, options=neighbour_options(settings))
     sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
     servicer = AnomalyServicer(settings, Catalogue.open(store), operations, codec, sweeper)

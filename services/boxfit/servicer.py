@@ -22,7 +22,7 @@ from services.runtime.deadline import current_deadline
 from services.runtime.errors import InvalidArgument
 from services.runtime.model_metrics import MODELS
 from services.runtime.neighbours import neighbour_options
-from services.runtime.operations import Operations, open_runner
+from services.runtime.operations import Operations, open_operations
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
@@ -150,7 +150,7 @@ async def _start() -> None:
 def open_service(settings: BoxfitSettings) -> Service:
     """Open the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
-    operations = Operations(SERVICE, store, open_runner(settings), tenant_limit=settings.tenant_queue_limit)
+    operations = open_operations(SERVICE, store, settings)
     neighbours = mekiki.AsyncClient(
         settings.saliency_address, addresses={"codec": settings.codec_address}, options=neighbour_options(settings)
     )

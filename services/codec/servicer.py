@@ -29,7 +29,7 @@ from services.runtime.batcher import Batcher
 from services.runtime.errors import NotFound
 from services.runtime.images import ImageReader, encode_tensor
 from services.runtime.manifest import ManifestLog
-from services.runtime.operations import Operations, open_runner
+from services.runtime.operations import Operations, open_operations
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
@@ -264,7 +264,7 @@ def open_codec(settings: CodecSettings, store: Store) -> Codec:
 def open_service(settings: CodecSettings) -> Service:
     """Opens the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
-    operations = Operations(SERVICE, store, open_runner(settings), tenant_limit=settings.tenant_queue_limit)
+    operations = open_operations(SERVICE, store, settings)
     sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
     servicer = CodecServicer(settings, open_codec(settings, store), operations, sweeper)
     return Service(

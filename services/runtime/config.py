@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """Most training, encoding and evaluation jobs that run at once: on this machine, or of one service in a cluster."""
     tenant_queue_limit: Annotated[int, Ge(1), Le(1000)] = 100
     """Most operations of one service that a tenant may have without outcome; the next one is refused."""
+    operations_keep_days: Annotated[float, Ge(1)] = 90.0
+    """An operation that has ended is forgotten so long after its start."""
     child_idle_s: Annotated[float, Gt(0)] = 300.0
     """A child process (rembg: 700 MB; GPyOpt: 250 MB) ends after so long without work; the next use starts another."""
     sweep_grace_s: Annotated[float, Ge(3600)] = 86_400.0

@@ -164,9 +164,17 @@ class Ledger:
 
     def sweep(self, operation: str) -> None:
         """Removes the marker of an operation whose maker died before its record was written."""
-        made = datetime.strptime(operation[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-        if datetime.now(UTC) - made > LITTER_AGE:
+        if datetime.now(UTC) - _made_at(operation) > LITTER_AGE:
             self._store.delete(f"unfinished/{operation}")
+
+    def expire(self, age: timedelta) -> list[str]:
+        """Removes the operations that were started longer ago than that and have ended; returns their ids."""
+        before = datetime.now(UTC) - age
+        old = [operation for operation in self.ids() if _made_at(operation) < before]
+        gone = [operation for operation in old if self.outcome(operation)]
+        for operation in gone:
+            self.erase(operation)
+        return gone
 
     def erase(self, operation: str) -> None:
         """Removes an operation, its record first: from then on it does not exist."""
@@ -257,6 +265,10 @@ class Ledger:
 
 def _key(operation: str, leaf: str) -> str:
     return f"operations/{operation}/{leaf}"
+
+
+def _made_at(operation: str) -> datetime:
+    return datetime.strptime(operation[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
 
 
 def _attempt_key(operation: str, number: int) -> str:

@@ -175,6 +175,16 @@ class Operations:
         return Page(found, "")
 
 
+def open_operations(service: str, store: Store, settings: Settings) -> Operations:
+    """The operations of a service in its own, prefixed store, as the settings have them.
+
+    Raises:
+        Unavailable: there is no cluster to run in.
+    """
+    patience = Patience(keep_s=settings.operations_keep_days * 86_400)
+    return Operations(service, store, open_runner(settings), patience, settings.tenant_queue_limit)
+
+
 def open_runner(settings: Settings) -> Runner:
     """Returns the runner that the settings name.
 

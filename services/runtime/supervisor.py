@@ -8,12 +8,15 @@ machines' clocks are ever compared.
 import threading
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 
 from services.runtime.errors import Cancelled, FailedPrecondition, MekikiError, NotFound
 from services.runtime.ledger import Attempt, Ledger
 from services.runtime.logs import get_logger
 from services.runtime.runners import Life, Runner, Sighting, Task
 from services.runtime.status import to_status
+
+EXPIRE_EVERY_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Patience:
     """Our own, which we know to live, is killed after so long: longer, as a compiler or an import may starve it."""
     lost_limit: int = 3
     """So many lost workers, and the operation fails."""
+    keep_s: float = 90 * 86_400.0
+    """An operation that has ended is forgotten so long after its start."""
 
 
 class Supervisor:
@@ -64,10 +69,23 @@ class Supervisor:
                 self._log.warning("worker cannot be released", operation=task.operation, error=str(error))
 
     def _run(self) -> None:
+        expired_s = time.monotonic() - EXPIRE_EVERY_S
         while not self._closing:
             self._wake.clear()
             self._look_through()
+            if time.monotonic() - expired_s >= EXPIRE_EVERY_S:
+                expired_s = time.monotonic()
+                self._expire()
             self._wake.wait(self._patience.poll_s)
+
+    def _expire(self) -> None:
+        try:
+            gone = self._ledger.expire(timedelta(seconds=self._patience.keep_s))
+        except Exception:  # noqa: BLE001 - the next hour is another chance
+            self._log.warning("old operations cannot be forgotten", exc_info=True)
+        else:
+            if gone:
+                self._log.info("old operations are forgotten", operations=len(gone))
 
     def _look_through(self) -> None:
         try:

@@ -3,7 +3,7 @@
     catalogue/0000...1.json, ...        what there is: one manifest over all classifiers
     tensors/<name>/<token>.safetensors  written once, never changed
 
-A version exists from the moment its manifest does; tensors without one are nobody's.
+A version exists from the moment its manifest does; tensors without one are nobody's, and are swept.
 """
 
 import dataclasses
@@ -81,9 +81,10 @@ class Catalogue:
 
     def delete(self, name: str) -> None:
         """Delete a classifier with all its versions; its numbers are not used again. Raises NotFound."""
+        known = self.read().versions(name)
         self.log.update(lambda body: _empty(body, name))
-        for key in self.store.list(f"tensors/{name}"):
-            self.store.delete(key)
+        for entry in known:  # of a training that ends just now, the sweep takes care
+            self.store.delete(entry.key)
 
     def load(self, entry: Entry) -> bytes:
         """Read a version's tensors. Raises NotFound where it was deleted since."""

@@ -15,15 +15,17 @@ from services.runtime.batcher import Batcher
 from services.runtime.errors import InvalidArgument, NotFound
 from services.runtime.images import ImageReader, Pixels, filter_one
 from services.runtime.neighbours import neighbour_options
-from services.runtime.operations import Operations, open_runner
+from services.runtime.operations import Operations, open_operations
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
+from services.runtime.sweep import Sweeper
 from services.runtime.tenants import list_visible
 from services.saliency import messages
 from services.saliency.batches import Asked, classify_batch, explain_batch
 from services.saliency.catalogue import Catalogue
 from services.saliency.config import SaliencySettings
+from services.saliency.litter import list_grounds
 from services.saliency.model import Explanation, Prediction, Question, choose_device, fit_heatmap
 from services.saliency.shelf import Shelf
 
@@ -38,9 +40,15 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
     """Answers SaliencyService."""
 
     def __init__(
-        self, settings: SaliencySettings, catalogue: Catalogue, operations: Operations, codec: mekiki.AsyncClient
+        self,
+        settings: SaliencySettings,
+        catalogue: Catalogue,
+        operations: Operations,
+        codec: mekiki.AsyncClient,
+        sweeper: Sweeper,
     ) -> None:
         self._settings = settings
+        self._sweeper = sweeper
         self._catalogue = catalogue
         self._operations = operations
         self._codec = codec
@@ -131,8 +139,13 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         async for answer in answer_frames(request_iterator, self._explain, saliency_pb2.ExplainImagesResponse, window):
             yield answer
 
+    async def start(self) -> None:
+        """Starts what works beside the calls."""
+        self._sweeper.start()
+
     async def close(self) -> None:
         """Ends what was started."""
+        self._sweeper.close()
         await self._classifying.close()
         await self._explaining.close()
         await self._codec.close()
@@ -171,14 +184,16 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
 def open_service(settings: SaliencySettings) -> Service:
     """Open the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
-    operations = Operations(SERVICE, store, open_runner(settings), tenant_limit=settings.tenant_queue_limit)
+    operations = open_operations(SERVICE, store, settings)
     codec = mekiki.AsyncClient(settings.codec_address, options=neighbour_options(settings))
-    servicer = SaliencyServicer(settings, Catalogue.open(store), operations, codec)
+    sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
+    servicer = SaliencyServicer(settings, Catalogue.open(store), operations, codec, sweeper)
     return Service(
         name=SERVICE,
         descriptor=saliency_pb2.DESCRIPTOR.services_by_name["SaliencyService"],
         servicer=servicer,
         add_to_server=saliency_pb2_grpc.add_SaliencyServiceServicer_to_server,
         operations=operations,
+        start=servicer.start,
         close=servicer.close,
     )

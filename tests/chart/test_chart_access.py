@@ -116,7 +116,7 @@ def test_the_collector_of_traces_is_reached_where_there_is_one(secured):
 
 def test_only_services_that_start_operations_may_create_jobs_and_only_in_their_namespace(default):
     starters = {
-        file.parent.name for file in (ROOT / "services").glob("*/servicer.py") if "Operations(" in file.read_text()
+        file.parent.name for file in (ROOT / "services").glob("*/servicer.py") if "open_operations(" in file.read_text()
     }
     bound = {}
     for binding in default.all("RoleBinding"):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -450,6 +451,31 @@ async def test_a_marker_without_a_record_is_swept_when_it_is_old(ledger: Ledger,
     for operation in ledger.unfinished():
         ledger.sweep(operation)
     assert ledger.unfinished() == [fresh]
+
+
+def test_operations_that_ended_long_ago_are_forgotten_and_no_others(ledger: Ledger, store: Store) -> None:
+    recent, under_way, long_ago = (ledger.add("Count", request()) for _ in range(3))
+    for operation in (recent, long_ago):
+        ledger.finish(operation, request())
+    old = {operation: f"20200101{operation[8:]}" for operation in (under_way, long_ago)}
+    for operation, renamed in old.items():
+        for key in store.list(f"operations/{operation}"):
+            store.create(key.replace(operation, renamed), store.get(key))
+            store.delete(key)
+    assert ledger.expire(timedelta(days=90)) == [old[long_ago]]
+    assert ledger.expire(timedelta(days=90)) == []
+    assert sorted(ledger.ids()) == [old[under_way], recent]
+
+
+async def test_a_server_forgets_old_operations_by_itself(open_operations: Open, ledger: Ledger, store: Store) -> None:
+    operation = ledger.add("Count", request())
+    ledger.finish(operation, request())
+    await open_operations(replace(QUICK, keep_s=0.0))
+    for _ in range(500):
+        if not ledger.ids():
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("it is still there")
 
 
 def test_a_workers_environment_says_all_that_the_settings_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
