@@ -69,9 +69,10 @@ class Operations:
         """Begins to supervise; also what an earlier server left unfinished."""
         self._supervisor.start()
 
-    def release_waiters(self) -> None:
-        """Answers every `wait` soon, with the operation as it stands: the server is about to stop."""
+    def begin_drain(self) -> None:
+        """The server is about to stop: each `wait` is answered soon, with the state so far, and no worker is started."""
         self._draining = True
+        self._supervisor.start_no_more()
 
     async def close(self) -> None:
         """Stops supervising, and this process's workers; the next server goes on from their checkpoints."""

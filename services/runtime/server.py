@@ -142,7 +142,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         for service in self._services:
             if service.operations is not None:
-                service.operations.release_waiters()
+                service.operations.begin_drain()
         # gRPC cancels what has come in and not reached its handler when it is told to stop.
         await self._calls.wait_until_quiet(_QUIET_S, min(_BUSY_S, self._settings[0].drain_timeout_s))
         stopping = asyncio.create_task(self._server.stop(self._settings[0].drain_timeout_s))

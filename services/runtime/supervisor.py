@@ -45,6 +45,7 @@ class Supervisor:
         self._beats: dict[str, tuple[tuple[int, int], float]] = {}  # operation: (attempt, beat), first seen when
         self._wake = threading.Event()
         self._closing = False
+        self._starts = True
         self._thread = threading.Thread(target=self._run, name=f"{ledger.service}-operations", daemon=True)
         self._log = get_logger(service=ledger.service)
 
@@ -55,6 +56,10 @@ class Supervisor:
     def wake(self) -> None:
         """Makes it look now."""
         self._wake.set()
+
+    def start_no_more(self) -> None:
+        """Leaves what has no worker to other servers, who may know a newer template of a Job."""
+        self._starts = False
 
     def close(self) -> None:
         """Stops looking, and stops this process's workers; the next server goes on from their checkpoints."""
@@ -116,7 +121,7 @@ class Supervisor:
             return None
         if cancelled:
             return self._fail(operation, Cancelled("the operation was cancelled"))
-        return self._try_again(operation, attempt, seen)
+        return self._try_again(operation, attempt, seen) if self._starts else None
 
     def _is_over(self, operation: str, attempt: Attempt, seen: Sighting) -> bool:
         if seen.life is Life.ENDED or self._ledger.was_released(operation, attempt.number):

@@ -365,7 +365,7 @@ async def test_a_draining_server_answers_those_who_wait(ledger: Ledger, store: S
     operations = Operations("codec", store, LocalRunner(settings))
     waiting = asyncio.create_task(operations.wait(ledger.name(ledger.add("Count", request()))))
     await asyncio.sleep(0.1)
-    operations.release_waiters()
+    operations.begin_drain()
     async with asyncio.timeout(END_S):
         assert not (await waiting).done
 
@@ -451,6 +451,15 @@ async def test_a_marker_without_a_record_is_swept_when_it_is_old(ledger: Ledger,
     for operation in ledger.unfinished():
         ledger.sweep(operation)
     assert ledger.unfinished() == [fresh]
+
+
+async def test_a_server_that_is_about_to_stop_starts_no_worker_and_the_next_one_does(open_operations: Open) -> None:
+    old = await open_operations()
+    old.begin_drain()
+    started = await old.start("Count", request(until=2, pause_s=0.01))
+    await asyncio.sleep(1.0)
+    assert not (await old.get(started.name)).done
+    assert (await (await open_operations()).wait(started.name, 60)).done
 
 
 def test_operations_that_ended_long_ago_are_forgotten_and_no_others(ledger: Ledger, store: Store) -> None:
