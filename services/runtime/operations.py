@@ -70,7 +70,7 @@ class Operations:
         self._supervisor.start()
 
     def begin_drain(self) -> None:
-        """The server is about to stop: each `wait` is answered soon, with the state so far, and no worker is started."""
+        """The server is about to stop: each `wait` is answered soon, as things stand, and no worker is started."""
         self._draining = True
         self._supervisor.start_no_more()
 
