@@ -1,15 +1,13 @@
-"""A shift's worth of calls while the pods that answer them are replaced in every way that a cluster knows.
+"""A shift's worth of calls, and meanwhile the pods that answer them are replaced in every way that a cluster knows.
 
-Half of them are by a line that tries a failed call again, half by one that does not.
+Half of the calls are by a line that tries a failed call again, half by one that does not.
 """
-
-import itertools
 
 import pytest
 
 from tests.cluster.plant import IS_LONG, RELEASE, wait_until
 
-CALLS = 100_000 if IS_LONG else 10_000
+CALLS, ROUNDS = (100_000, 3) if IS_LONG else (10_000, 1)
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -45,15 +43,13 @@ def test_no_disruption_fails_a_call(plant, line_detectors, replicas):
         for attempts in (1, 8)
     }
     wait_until(lambda: all(line.count() for line in lines.values()), 60, "two lines at work")
-    for number in itertools.count(1):
+    for number in range(1, ROUNDS + 1):
         restart(plant)
         upgrade(plant, number)
         evict_all(plant, replicas)
         print(f"\nunder load: {plant.tell_pods()}")
         print(f"round {number} of restart, upgrade, eviction; calls {[line.count() for line in lines.values()]}")
-        if all(line.has_ended() for line in lines.values()):
-            break
-    told = {attempts: line.wait(60) for attempts, line in lines.items()}
+    told = {attempts: line.wait(3000) for attempts, line in lines.items()}
     print("\nwithout retries", told[1], "\nwith retries", told[8])
     assert told[8]["times"].keys() == {"OK"}
     assert told[8]["scores"] == told[1]["scores"]
