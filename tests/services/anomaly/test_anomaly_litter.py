@@ -1,5 +1,3 @@
-import asyncio
-import os
 import time
 
 import pytest
@@ -9,6 +7,7 @@ from services.anomaly.catalogue import About, Catalogue
 from services.anomaly.litter import list_grounds
 from services.runtime.store import Store
 from services.runtime.sweep import sweep
+from tests.sweeping import check_that_it_sweeps
 
 GRACE_S = 3600.0
 ABOUT = About("patch", {}, "small", "none", "", "parts", "", "2026-01-01T00:00:00+00:00")
@@ -55,17 +54,9 @@ def test_a_version_that_no_catalogue_names_goes_with_its_bank(store, catalogue):
     assert store.list("versions") == [f"{kept.folder}/model.safetensors"]
 
 
-async def test_the_service_sweeps_by_itself(serve, store, catalogue, tmp_path, monkeypatch):
+async def test_the_service_sweeps_by_itself(serve, store, catalogue, tmp_path):
     from services.anomaly.__main__ import OPENING
 
-    monkeypatch.setattr("services.runtime.sweep.FIRST_AFTER_S", 0.1)
     catalogue.announce("screws")
     orphan = "versions/screws/killed/model.safetensors"
-    store.create(orphan, b"")
-    os.utime(tmp_path / "store" / "anomaly" / orphan, (0, 0))
-    await serve([OPENING])
-    for _ in range(1200):
-        if not store.exists(orphan):
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail("nothing was swept")
+    await check_that_it_sweeps(serve, OPENING, store, tmp_path / "store" / "anomaly", orphan)

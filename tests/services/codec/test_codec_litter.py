@@ -1,4 +1,3 @@
-import asyncio
 import os
 import time
 
@@ -11,6 +10,7 @@ from services.codec.segments import Named
 from services.runtime.errors import DataLoss, NotFound, Unavailable
 from services.runtime.manifest import ManifestLog
 from services.runtime.sweep import sweep
+from tests.sweeping import check_that_it_sweeps
 
 GRACE_S = 3600.0
 
@@ -119,18 +119,10 @@ def test_where_a_list_of_items_is_lost_nothing_is_deleted(filled, store):
     assert store.list("datasets") == before
 
 
-async def test_the_service_sweeps_by_itself(serve, store, tmp_path, monkeypatch):
+async def test_the_service_sweeps_by_itself(serve, store, tmp_path):
     from services.codec.__main__ import OPENING
 
-    monkeypatch.setattr("services.runtime.sweep.FIRST_AFTER_S", 0.1)
     datasets = Datasets(store, lambda prefix: ManifestLog(store, prefix))
     datasets.create("parts")
     orphan = f"{datasets.open('parts').folder}/segments/orphan.mp4"
-    store.create(orphan, b"")
-    os.utime(tmp_path / "store" / "codec" / orphan, (0, 0))
-    await serve([OPENING], u2net_home="/nowhere")
-    for _ in range(1200):
-        if not store.exists(orphan):
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail("nothing was swept")
+    await check_that_it_sweeps(serve, OPENING, store, tmp_path / "store" / "codec", orphan, u2net_home="/nowhere")

@@ -1,5 +1,3 @@
-import asyncio
-import os
 import time
 
 import pytest
@@ -8,6 +6,7 @@ from services.runtime.store import Store
 from services.runtime.sweep import sweep
 from services.saliency.catalogue import About, Catalogue
 from services.saliency.litter import list_grounds
+from tests.sweeping import check_that_it_sweeps
 
 GRACE_S = 3600.0
 ABOUT = About(("bad", "good"), "small", "none", "", 64, 1.0, "item", 8, 2, 1, "2026-01-01T00:00:00+00:00")
@@ -41,17 +40,9 @@ def test_a_deletion_leaves_the_tensors_of_a_training_that_ends_just_then(store):
     assert store.list("tensors") == ["tensors/parts/just-written.safetensors"]
 
 
-async def test_the_service_sweeps_by_itself(serve, store, tmp_path, monkeypatch):
+async def test_the_service_sweeps_by_itself(serve, store, tmp_path):
     from services.saliency.__main__ import OPENING
 
-    monkeypatch.setattr("services.runtime.sweep.FIRST_AFTER_S", 0.1)
     Catalogue.open(store).announce("parts")
     orphan = "tensors/parts/killed.safetensors"
-    store.create(orphan, b"")
-    os.utime(tmp_path / "store" / "saliency" / orphan, (0, 0))
-    await serve([OPENING])
-    for _ in range(1200):
-        if not store.exists(orphan):
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail("nothing was swept")
+    await check_that_it_sweeps(serve, OPENING, store, tmp_path / "store" / "saliency", orphan)
