@@ -18,9 +18,10 @@ import yaml
 import mekiki
 from tests.chart.rendering import CHART, HELM
 from tests.cluster.line import IMAGE
-from tests.cluster.plant import NAMESPACE, RELEASE, SERVICES, Plant, wait_until
+from tests.cluster.plant import NAMESPACE, RELEASE, SERVICES, Plant
 from tests.go_tools import GoTool
 from tests.runtime.s3 import VERSITYGW
+from tests.waiting import wait_until
 
 HERE = Path(__file__).parent
 ADAPTER = GoTool("adapter", "sigs.k8s.io/prometheus-adapter/cmd/adapter", "0.12.0", "nothing scales on queue wait")

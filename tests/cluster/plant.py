@@ -6,7 +6,6 @@ import shlex
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,22 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import mekiki
 from tests.conftest import ROOT
+from tests.waiting import wait_until
 
 HERE = Path(__file__).parent
 IS_LONG = os.environ.get("MEKIKI_E2E_LONG") == "1"
 """Whether tests take as long as their figures need, or only so long that they could fail."""
 NAMESPACE, RELEASE = "mekiki", "plant"
 SERVICES = ("codec", "saliency", "boxfit", "anomaly")
-
-
-def wait_until(true: Callable[[], object], seconds: float, what: str, every_s: float = 0.2) -> float:
-    """Returns after how many seconds it was true."""
-    begun = time.monotonic()
-    while not true():
-        if time.monotonic() - begun > seconds:
-            raise AssertionError(f"{what}: not within {seconds:g} s")
-        time.sleep(every_s)
-    return time.monotonic() - begun
 
 
 @dataclass(frozen=True)

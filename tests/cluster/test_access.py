@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from tests.cluster.plant import HERE, RELEASE, SERVICES, wait_until
+from tests.cluster.plant import HERE, RELEASE, SERVICES
 from tests.runtime.identities import Authority, hashed
+from tests.waiting import wait_until
 
 SECURED = (
     *("tls.enabled=true", "tls.existingSecret=tls", "auth.enabled=true"),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.cluster.plant import wait_until
+from tests.waiting import wait_until
 
 GPU = "nvidia.com/gpu"
 pytestmark = pytest.mark.timeout(900)

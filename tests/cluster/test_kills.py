@@ -12,7 +12,8 @@ import pytest
 import mekiki
 from mekiki import errors
 from tests.cluster.line import IMAGE
-from tests.cluster.plant import IS_LONG, SERVICES, wait_until
+from tests.cluster.plant import IS_LONG, SERVICES
+from tests.waiting import wait_until
 
 ROUNDS = 30 if IS_LONG else 6
 SOCKET = Path(os.environ.get("CLUSTER_DIR", Path.home() / ".cache" / "mekiki-cluster")) / "run" / "containerd.sock"

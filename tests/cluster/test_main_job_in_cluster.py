@@ -4,8 +4,9 @@ import pytest
 
 import mekiki
 from mekiki import errors
-from tests.cluster.plant import SERVICES, wait_until
+from tests.cluster.plant import SERVICES
 from tests.small_parts import as_enrolled, as_items, render_small
+from tests.waiting import wait_until
 
 NORMALS = mekiki.ItemFilter("parts", splits=("train",), form=mekiki.ItemForm.PREPARED)
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.cluster.plant import IS_LONG, wait_until
+from tests.cluster.plant import IS_LONG
+from tests.waiting import wait_until
 
 SECONDS = 300 if IS_LONG else 45
 QUEUE = 8

@@ -5,7 +5,8 @@ Half of the calls are by a line that tries a failed call again, half by one that
 
 import pytest
 
-from tests.cluster.plant import IS_LONG, RELEASE, wait_until
+from tests.cluster.plant import IS_LONG, RELEASE
+from tests.waiting import wait_until
 
 CALLS, ROUNDS = (100_000, 3) if IS_LONG else (10_000, 1)
 

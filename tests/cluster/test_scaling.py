@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.cluster.plant import wait_until
+from tests.waiting import wait_until
 
 AUTOSCALING = "services.anomaly.autoscaling"
 SCALING = (

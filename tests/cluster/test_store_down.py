@@ -7,7 +7,7 @@ import pytest
 import mekiki
 from mekiki import errors
 from tests.cluster.line import IMAGE
-from tests.cluster.plant import wait_until
+from tests.waiting import wait_until
 
 DOWN_S = 60
 

@@ -4,10 +4,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.runtime.s3 import VERSITYGW
+from tests.waiting import wait_until
 
 PROJECT = "mekiki-test"
 SERVICES = ("anomaly", "codec", "saliency", "boxfit")
@@ -58,14 +57,6 @@ class Composed:
 
     def python(self, service: str, code: str) -> str:
         return self.run("docker", "exec", self.inspect(service)["Id"], "/usr/bin/python3", "-c", code).strip()
-
-
-def wait_until(true: Callable[[], object], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            raise AssertionError(f"{what}: not within {seconds:g} s")
-        time.sleep(0.5)
 
 
 def ask_prometheus(query: str) -> dict[str, float]:
