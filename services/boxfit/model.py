@@ -1,8 +1,12 @@
 """Boxfit's face: a map in, a box out."""
 
+import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -35,6 +39,7 @@ Search = Callable[[Map, int, int], Fit]
 DEFAULT_THRESHOLD = 0.3
 DEFAULT_MAX_ITERATIONS = 10
 MAX_ITERATIONS_LIMIT = 200
+_PREBUILT = Path(__file__).parents[2] / "compiled"  # in an image
 
 
 class Method(StrEnum):
@@ -135,7 +140,14 @@ def fit_tasks(tasks: list[FitTask], search: Search = fit_bayesian) -> list[Fit |
 
 
 def warm_up() -> None:
-    """Compile the exact search (or load it from numba's cache), so that the first caller does not wait for it."""
+    """Compile the exact search (or load it from numba's cache), so that the first caller does not wait for it.
+
+    An image holds it compiled; numba reads no cache that it cannot write to, so it is copied to where it can.
+    """
+    cache = os.environ.get("NUMBA_CACHE_DIR")
+    if cache and _PREBUILT.is_dir():
+        with suppress(OSError):  # then it is compiled here
+            shutil.copytree(_PREBUILT, cache, dirs_exist_ok=True)
     fit_exact(np.ones((2, 2), dtype=np.bool_))
 
 

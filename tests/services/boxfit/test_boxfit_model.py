@@ -1,6 +1,11 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from services.boxfit import model
 from services.boxfit.model import Box, FitOptions, FitTask, Method, fit_box, fit_tasks, threshold_map
 from services.runtime.errors import InvalidArgument
 
@@ -64,3 +69,26 @@ def test_a_bad_task_leaves_the_others_alone():
     fits = fit_tasks([FitTask(good, options), FitTask(~good, options), FitTask(good, options)])
     assert fits[0] == fits[2] == fit_box(good)
     assert isinstance(fits[1], InvalidArgument)
+
+
+def test_what_an_image_holds_compiled_is_taken_from_it(tmp_path):
+    made, cache = tmp_path / "app/compiled", tmp_path / "cache"
+    warm = "from services.boxfit import model; model._PREBUILT = __import__('pathlib').Path({!r}); model.warm_up()"
+
+    def run(folder, prebuilt):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), "NUMBA_DEBUG_CACHE": "1"}
+        code = warm.format(str(prebuilt))
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout
+
+    assert b"data saved" in run(made, tmp_path / "none")
+    shown = run(cache, made)
+    assert b"data loaded" in shown
+    assert b"data saved" not in shown
+
+
+def test_a_cache_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
+    (tmp_path / "compiled").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(model, "_PREBUILT", tmp_path / "compiled")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    model.warm_up()
