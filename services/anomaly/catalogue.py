@@ -4,7 +4,8 @@
     versions/<name>/<token>/model.safetensors   written once, never changed
     versions/<name>/<token>/bank/...            the log of the bank and its segments
 
-A version exists from the moment the catalogue names it; what no catalogue names is nobody's.
+A version exists from the moment the catalogue names it; what no catalogue names is nobody's. The catalogue keeps, too,
+which versions served one after the other; the last of them serves.
 """
 
 import dataclasses
@@ -19,7 +20,19 @@ from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
 
 KIND = "detector"
+_REMEMBERED = 100  # changes of the version that serves: as far back as RollbackDetector can go
 Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an RPC calls a detector: the version of a name that serves, or a certain one."""
+
+    name: str
+    version: int | None = None  # None: the one that serves
+
+    def __str__(self) -> str:
+        return self.name if self.version is None else f"{self.name}@{self.version}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,12 @@ class Entry:
     operation: str
     about: About
     calibration: Calibration | None
+    serves: bool
+
+    @property
+    def reference(self) -> Reference:
+        """What it is called, whatever serves."""
+        return Reference(self.name, self.version)
 
     @property
     def folder(self) -> str:
@@ -95,16 +114,43 @@ class Catalogue:
         self.store.create(f"versions/{name}/{token}/model.safetensors", model)
         made = {"token": token, "operation": operation, "about": dataclasses.asdict(about), "calibration": None}
         self.log.update(lambda body: _append(body, name, made))
-        return self._find_made_by(name, operation) or self.read().find(name)
+        made_now = self._find_made_by(name, operation)
+        if made_now is None:  # deleted just now
+            raise NotFound(KIND, name)
+        return made_now
 
     def calibrate(self, entry: Entry, calibration: Calibration) -> None:
         """Set the threshold of a version. Raises NotFound where it was deleted since."""
         self.log.update(lambda body: _calibrate(body, entry, dataclasses.asdict(calibration)))
 
-    def delete(self, name: str) -> None:
-        """Delete a detector with all its versions and banks; its numbers are not used again. Raises NotFound."""
-        self.log.update(lambda body: _empty(body, name))
-        for key in self.store.list(f"versions/{name}"):
+    def promote(self, entry: Entry) -> None:
+        """Make a version the one that serves. Raises NotFound where it was deleted since."""
+        self.log.update(lambda body: _promote(body, entry))
+
+    def roll_back(self, name: str) -> None:
+        """Make the version serve that served before.
+
+        Raises:
+            NotFound: an unknown name.
+            FailedPrecondition: NO_EARLIER_VERSION, none that is left has served before.
+        """
+        self.log.update(lambda body: _roll_back(body, name))
+
+    def delete(self, reference: Reference) -> None:
+        """Delete a version, or a detector with all of them; its numbers are not used again.
+
+        Raises:
+            NotFound: an unknown name or version.
+            FailedPrecondition: DETECTOR_SERVES, a version that serves goes only with the detector.
+        """
+        folder = f"versions/{reference.name}"
+        if reference.version is None:
+            self.log.update(lambda body: _empty(body, reference.name))
+        else:
+            entry = self.read().find(reference)
+            self.log.update(lambda body: _drop(body, entry))
+            folder = entry.folder
+        for key in self.store.list(folder):
             self.store.delete(key)
 
     def load_model(self, entry: Entry) -> bytes:
@@ -133,23 +179,27 @@ class View:
 
     body: Body
 
-    def find(self, name: str) -> Entry:
-        """The version that serves: the newest.
+    def find(self, reference: Reference) -> Entry:
+        """The version that is meant.
 
         Raises:
-            NotFound: an unknown name.
+            NotFound: an unknown name or version.
             FailedPrecondition: DETECTOR_UNTRAINED, no training of it has ended yet.
         """
-        entries = self.versions(name)
-        if entries:
-            return entries[-1]
-        if self.body.get(name, {}).get("announced"):
-            raise FailedPrecondition("DETECTOR_UNTRAINED", f"detector {name!r} has no version: no training of it ended")
-        raise NotFound(KIND, name)
+        entries, wanted = self.versions(reference.name), reference.version
+        for entry in entries:
+            if entry.version == wanted or (wanted is None and entry.serves):
+                return entry
+        if not entries and self.body.get(reference.name, {}).get("announced"):
+            raise FailedPrecondition(
+                "DETECTOR_UNTRAINED", f"detector {reference.name!r} has no version: no training of it ended"
+            )
+        raise NotFound(KIND, str(reference))
 
     def versions(self, name: str) -> list[Entry]:
         """All versions, oldest first; none for an unknown name."""
-        return [_read_entry(name, version) for version in _shelf(self.body, name)["versions"]]
+        shelf = _shelf(self.body, name)
+        return [_read_entry(name, version, shelf["served"][-1]) for version in shelf["versions"]]
 
     def names(self) -> list[str]:
         """The names of all detectors that have a version, sorted."""
@@ -157,7 +207,7 @@ class View:
 
 
 def _shelf(body: Body, name: str) -> Body:
-    shelf: Body = body.get(name, {"announced": False, "last": 0, "versions": []})
+    shelf: Body = body.get(name, {"announced": False, "last": 0, "versions": [], "served": []})
     return shelf
 
 
@@ -165,13 +215,48 @@ def _append(body: Body, name: str, made: Body) -> Body:
     shelf = _shelf(body, name)
     number = shelf["last"] + 1
     versions = [*shelf["versions"], made | {"version": number}]
-    return body | {name: {"announced": True, "last": number, "versions": versions}}
+    served = shelf["served"] or [number]  # the first one serves at once: there is no other
+    return body | {name: {"announced": True, "last": number, "versions": versions, "served": served}}
+
+
+def _find_shelf(body: Body, entry: Entry) -> Body:
+    """The shelf on which a version stands. Raises NotFound where it was deleted since."""
+    shelf = _shelf(body, entry.name)
+    if all(version["token"] != entry.token for version in shelf["versions"]):
+        raise NotFound(KIND, str(entry.reference))
+    return shelf
+
+
+def _promote(body: Body, entry: Entry) -> Body:
+    shelf = _find_shelf(body, entry)
+    again = shelf["served"][-1] == entry.version
+    served = shelf["served"] if again else [*shelf["served"], entry.version][-_REMEMBERED:]
+    return body | {entry.name: shelf | {"served": served}}
+
+
+def _roll_back(body: Body, name: str) -> Body:
+    shelf = _shelf(body, name)
+    if not shelf["versions"]:
+        raise NotFound(KIND, name)
+    if len(shelf["served"]) == 1:
+        raise FailedPrecondition("NO_EARLIER_VERSION", f"no other version of detector {name!r} has served before")
+    return body | {name: shelf | {"served": shelf["served"][:-1]}}
+
+
+def _drop(body: Body, entry: Entry) -> Body:
+    shelf = _find_shelf(body, entry)
+    if shelf["served"][-1] == entry.version:
+        raise FailedPrecondition(
+            "DETECTOR_SERVES", f"{entry.reference} serves: promote another version first, or delete the whole detector"
+        )
+    left = [number for number in shelf["served"] if number != entry.version]
+    served = [number for number, before in zip(left, [0, *left], strict=False) if number != before]
+    versions = [version for version in shelf["versions"] if version["version"] != entry.version]
+    return body | {entry.name: shelf | {"versions": versions, "served": served}}
 
 
 def _calibrate(body: Body, entry: Entry, calibration: Body) -> Body:
-    shelf = _shelf(body, entry.name)
-    if all(version["token"] != entry.token for version in shelf["versions"]):
-        raise NotFound(KIND, entry.name)
+    shelf = _find_shelf(body, entry)
     versions = [
         version | {"calibration": calibration} if version["token"] == entry.token else version
         for version in shelf["versions"]
@@ -183,10 +268,10 @@ def _empty(body: Body, name: str) -> Body:
     shelf = _shelf(body, name)
     if not shelf["announced"]:
         raise NotFound(KIND, name)
-    return body | {name: {"announced": False, "last": shelf["last"], "versions": []}}
+    return body | {name: {"announced": False, "last": shelf["last"], "versions": [], "served": []}}
 
 
-def _read_entry(name: str, version: Body) -> Entry:
+def _read_entry(name: str, version: Body, serving: int) -> Entry:
     calibration = version["calibration"]
     return Entry(
         name=name,
@@ -195,4 +280,5 @@ def _read_entry(name: str, version: Body) -> Entry:
         operation=version["operation"],
         about=About(**version["about"]),
         calibration=None if calibration is None else Calibration(**calibration),
+        serves=version["version"] == serving,
     )

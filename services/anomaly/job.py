@@ -172,8 +172,8 @@ def _tell_origin(plan: Plan, weights: Weights | None) -> str:
     return f"{plan.backbone}, pretrained: {weights.path.name} from {places[weights.source]}"
 
 
-def _open_detector(catalogue: Catalogue, name: str, settings: AnomalySettings) -> tuple[Entry, Detector]:
-    entry = catalogue.read().find(name)
+def _open_detector(catalogue: Catalogue, detector: str, settings: AnomalySettings) -> tuple[Entry, Detector]:
+    entry = catalogue.read().find(messages.read_reference(detector))
     device = choose_device(settings.device)
     model = load_model(catalogue.load_model(entry), device)
     snapshot = catalogue.open_bank(entry, model.engine.layout).snapshot

@@ -9,7 +9,7 @@ from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
 from services.anomaly.backbones import DEFAULT_BACKBONE, hub_repo
 from services.anomaly.bank import Census
-from services.anomaly.catalogue import Calibration, Entry
+from services.anomaly.catalogue import Calibration, Entry, Reference
 from services.anomaly.engines import losses
 from services.anomaly.evaluate import Evaluation, Rate
 from services.anomaly.frames import Placement
@@ -19,6 +19,7 @@ from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.images import encode_heatmap
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+VERSION = re.compile(r"[1-9][0-9]{0,17}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 ITEM_ID_BYTES = 255
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
@@ -45,6 +46,22 @@ def read_name(name: str) -> str:
         pattern = "a letter or digit, then up to 62 letters, digits, '-', '_' or '.'"
         raise InvalidArgument("detector", f"must be {pattern}, is {name!r}")
     return name
+
+
+def read_reference(detector: str) -> Reference:
+    """A detector's name, or name@version. Raises InvalidArgument where it is neither."""
+    name, at, version = detector.partition("@")
+    if at and not VERSION.fullmatch(version):
+        raise InvalidArgument("detector", f"must be a name, or name@version such as 'screws@7', is {detector[:100]!r}")
+    return Reference(read_name(name), int(version) if at else None)
+
+
+def read_version(detector: str) -> Reference:
+    """Name@version. Raises InvalidArgument where the version is missing."""
+    reference = read_reference(detector)
+    if reference.version is None:
+        raise InvalidArgument("detector", f"must be name@version such as 'screws@7', is {detector!r}")
+    return reference
 
 
 def read_item_id(item_id: str, field: str) -> str:
@@ -109,18 +126,33 @@ def read_forgotten_ids(request: anomaly_pb2.ForgetItemsRequest) -> list[str]:
     return [read_item_id(item_id, f"item_ids[{number}]") for number, item_id in enumerate(request.item_ids)]
 
 
-def read_page(request: anomaly_pb2.ListDetectorsRequest, names: list[str]) -> tuple[list[str], str]:
-    """The names of the page asked for, and the token of the next page, "" after the last."""
+def read_page(request: anomaly_pb2.ListDetectorsRequest, entries: list[Entry]) -> tuple[list[Entry], str]:
+    """Of entries ordered by name and version the page asked for, and the token of the next page, "" after the last."""
     size = int(_check_range("page_size", request.page_size, 0, MAX_PAGE_SIZE)) or PAGE_SIZE
-    rest = [name for name in names if name > request.page_token]
+    name, _, version = request.page_token.partition("@")
+    if request.page_token and not VERSION.fullmatch(version):
+        raise InvalidArgument("page_token", "must be a next_page_token, is another text")
+    last = (name, int(version or 0))
+    rest = [entry for entry in entries if (request.all_versions or entry.serves) and (entry.name, entry.version) > last]
     page = rest[:size]
-    return page, page[-1] if len(rest) > size else ""
+    return page, str(page[-1].reference) if len(rest) > size else ""
 
 
 def check_enrolled(entry: Entry, census: Census) -> None:
     """Refuse work that needs a bank. Raises FailedPrecondition BANK_EMPTY."""
     if census.items == 0:
         raise FailedPrecondition("BANK_EMPTY", f"detector {entry.name!r} has no normal items yet: enroll some first")
+
+
+def check_promotion(entry: Entry, census: Census, serving: Entry) -> None:
+    """Refuse to promote what a line could not go on with. Raises FailedPrecondition."""
+    if census.items == 0:
+        raise FailedPrecondition("BANK_EMPTY", f"{entry.reference} has no normal items yet: enroll some first")
+    if entry.calibration is None and serving.calibration is not None:
+        raise FailedPrecondition(
+            "DETECTOR_UNCALIBRATED",
+            f"{entry.reference} has no threshold, and {serving.reference}, which serves, has one: calibrate it first",
+        )
 
 
 def write_detector(entry: Entry, census: Census) -> anomaly_pb2.Detector:
@@ -138,6 +170,7 @@ def write_detector(entry: Entry, census: Census) -> anomaly_pb2.Detector:
         enrolled_count=census.items,
         vector_count=census.vectors,
         threshold=None if entry.calibration is None else write_threshold(entry.calibration),
+        serving=entry.serves,
     )
     if about.engine == "patch":
         message.patch.CopyFrom(_write_patch(PatchOptions(**about.options)))

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2, anomaly_pb2_grpc
 from services.anomaly import messages
-from services.anomaly.catalogue import Catalogue, Entry
+from services.anomaly.catalogue import Catalogue, Entry, Reference
 from services.anomaly.config import AnomalySettings
 from services.anomaly.engines.engine import Embedding
 from services.anomaly.figures import count_verdict
@@ -74,34 +74,54 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
     async def GetDetector(  # noqa: N802
         self, request: anomaly_pb2.GetDetectorRequest, _: Context
     ) -> anomaly_pb2.GetDetectorResponse:
-        """Describes the version that serves."""
+        """Describes the version that is meant."""
         view = await self._shelf.look()
-        entry = view.find(messages.read_name(request.detector))
+        entry = view.find(messages.read_reference(request.detector))
         return anomaly_pb2.GetDetectorResponse(detector=await self._describe(entry))
 
     async def ListDetectors(  # noqa: N802
         self, request: anomaly_pb2.ListDetectorsRequest, _: Context
     ) -> anomaly_pb2.ListDetectorsResponse:
-        """Lists the serving version of every detector."""
+        """Lists the versions that serve, or all."""
         view = await self._shelf.look()
-        names, token = messages.read_page(request, list_visible(view.names()))
-        detectors = [await self._describe(view.find(name)) for name in names]
+        entries = [entry for name in list_visible(view.names()) for entry in view.versions(name)]
+        page, token = messages.read_page(request, entries)
+        detectors = [await self._describe(entry) for entry in page]
         return anomaly_pb2.ListDetectorsResponse(detectors=detectors, next_page_token=token)
 
     async def DeleteDetector(  # noqa: N802
         self, request: anomaly_pb2.DeleteDetectorRequest, _: Context
     ) -> anomaly_pb2.DeleteDetectorResponse:
-        """Deletes all versions."""
-        await asyncio.to_thread(self._catalogue.delete, messages.read_name(request.detector))
+        """Deletes all versions, or one."""
+        await asyncio.to_thread(self._catalogue.delete, messages.read_reference(request.detector))
         await self._shelf.look()
         return anomaly_pb2.DeleteDetectorResponse()
+
+    async def PromoteDetector(  # noqa: N802
+        self, request: anomaly_pb2.PromoteDetectorRequest, _: Context
+    ) -> anomaly_pb2.PromoteDetectorResponse:
+        """Makes a version the one that serves."""
+        view = await self._shelf.look()
+        entry = view.find(messages.read_version(request.detector))
+        census = await asyncio.to_thread(self._catalogue.count_bank, entry)
+        messages.check_promotion(entry, census, view.find(Reference(entry.name)))
+        await asyncio.to_thread(self._catalogue.promote, entry)
+        return anomaly_pb2.PromoteDetectorResponse(detector=await self._describe_serving(entry.name))
+
+    async def RollbackDetector(  # noqa: N802
+        self, request: anomaly_pb2.RollbackDetectorRequest, _: Context
+    ) -> anomaly_pb2.RollbackDetectorResponse:
+        """Makes the version serve that served before."""
+        name = messages.read_name(request.detector)
+        await asyncio.to_thread(self._catalogue.roll_back, name)
+        return anomaly_pb2.RollbackDetectorResponse(detector=await self._describe_serving(name))
 
     async def EnrollItems(  # noqa: N802
         self, request: anomaly_pb2.EnrollItemsRequest, _: Context
     ) -> anomaly_pb2.EnrollItemsResponse:
         """Adds normals to the bank."""
         ids = messages.read_enrolled_ids(request)
-        entry, detector, bank = await self._shelf.take_bank(messages.read_name(request.detector))
+        entry, detector, bank = await self._shelf.take_bank(messages.read_reference(request.detector))
         new = [item for item in request.items if item.item_id not in detector.normals.items]
         embeddings = await asyncio.gather(*(self._embed(item, entry, detector) for item in new))
         contributions = [(item.item_id, embedding) for item, embedding in zip(new, embeddings, strict=True)]
@@ -116,7 +136,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
     ) -> anomaly_pb2.ForgetItemsResponse:
         """Removes normals from the bank."""
         ids = messages.read_forgotten_ids(request)
-        bank = (await self._shelf.take_bank(messages.read_name(request.detector)))[2]
+        bank = (await self._shelf.take_bank(messages.read_reference(request.detector)))[2]
         change = await asyncio.to_thread(bank.forget, ids)
         return anomaly_pb2.ForgetItemsResponse(bank_version=change.version, forgotten_count=len(change.changed))
 
@@ -125,7 +145,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
     ) -> operations_pb2.Operation:
         """Checks the request and starts the work."""
         messages.read_promise(request)
-        await self._check(request.detector, request.items.dataset)
+        request.detector = await self._check(request.detector, request.items.dataset)
         return await self._operations.start("CalibrateDetector", request)
 
     async def ScoreImage(  # noqa: N802
@@ -146,7 +166,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         self, request: anomaly_pb2.EvaluateDetectorRequest, _: Context
     ) -> operations_pb2.Operation:
         """Checks the request and starts the work."""
-        await self._check(request.detector, request.items.dataset)
+        request.detector = await self._check(request.detector, request.items.dataset)
         return await self._operations.start("EvaluateDetector", request)
 
     async def start(self) -> None:
@@ -161,13 +181,14 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         await self._codec.close()
 
     async def _score(self, request: anomaly_pb2.ScoreImageRequest) -> anomaly_pb2.ScoreImageResponse:
-        entry, detector = await self._shelf.take(messages.read_name(request.detector))
+        entry, detector = await self._shelf.take(messages.read_reference(request.detector))
         side = messages.read_heatmap_side(request)
         self._scoring.check_room()
         taken = await self._intake.take(request.image, entry.about)
         self._check_answer_size(taken.placement.shape, side)
         verdict = await self._scoring.submit(lambda: detector.score_image(taken.pixels, taken.placement, side))
-        count_verdict(entry.name, is_anomalous=verdict.is_anomalous)
+        if entry.serves:
+            count_verdict(entry.name, is_anomalous=verdict.is_anomalous)
         return messages.write_verdict(verdict, taken.placement, entry, aligned=taken.aligned)
 
     async def _embed(self, item: anomaly_pb2.EnrolledItem, entry: Entry, detector: Detector) -> Embedding:
@@ -179,14 +200,19 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         census = await asyncio.to_thread(self._catalogue.count_bank, entry)
         return messages.write_detector(entry, census)
 
-    async def _check(self, name: str, dataset: str) -> None:
-        """Refuses now what the work would fail on at once."""
+    async def _describe_serving(self, name: str) -> anomaly_pb2.Detector:
         view = await self._shelf.look()
-        entry = view.find(messages.read_name(name))
+        return await self._describe(view.find(Reference(name)))
+
+    async def _check(self, detector: str, dataset: str) -> str:
+        """Refuses now what the work would fail on at once; the version that is meant now, whatever serves later."""
+        view = await self._shelf.look()
+        entry = view.find(messages.read_reference(detector))
         if not dataset:
             raise InvalidArgument("items.dataset", "must name a data set, is empty")
         census = await asyncio.to_thread(self._catalogue.count_bank, entry)
         messages.check_enrolled(entry, census)
+        return str(entry.reference)
 
     def _check_answer_size(self, shape: tuple[int, int], side: int) -> None:
         rows, columns = heatmap_shape(shape, side)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from services.anomaly.bank import Bank
-from services.anomaly.catalogue import Catalogue, Entry, View
+from services.anomaly.catalogue import Catalogue, Entry, Reference, View
 from services.anomaly.figures import Figures
 from services.anomaly.model import Detector
 from services.anomaly.threshold import Threshold
 from services.anomaly.training import Model, load_model
+from services.runtime.errors import MekikiError
 from services.runtime.follower import Follower
 
 
@@ -49,41 +50,43 @@ class Shelf:
         await self._follower.read()
         return self._view
 
-    async def take(self, name: str) -> tuple[Entry, Detector]:
-        """The version of a detector that serves, with its bank: a little behind, and more where the store is away.
+    async def take(self, reference: Reference) -> tuple[Entry, Detector]:
+        """A version of a detector with its bank: a little behind, and more where the store is away.
 
         Raises:
-            NotFound: an unknown name.
+            NotFound: an unknown name or version.
             FailedPrecondition: DETECTOR_UNTRAINED.
             DataLoss: it is damaged.
         """
-        entry = await self._find(name)
+        entry = await self._find(reference)
         loaded = await self._load(entry)
         await loaded.follower.follow()
         return entry, self._assemble(entry, loaded)
 
-    async def take_bank(self, name: str) -> tuple[Entry, Detector, Bank]:
-        """The same for writing: the version that serves just now, and its bank."""
+    async def take_bank(self, reference: Reference) -> tuple[Entry, Detector, Bank]:
+        """The same for writing: the version that is meant just now, and its bank."""
         await self.look()
-        entry = await self._find(name)
+        entry = await self._find(reference)
         loaded = await self._load(entry)
         return entry, self._assemble(entry, loaded), loaded.bank
 
     def _assemble(self, entry: Entry, loaded: _Loaded) -> Detector:
         snapshot = loaded.bank.snapshot
-        if _key(entry) in self._loads:  # else it was given up just now
+        if entry.serves and _key(entry) in self._loads:  # else it was given up just now
             self._figures.show(entry, snapshot)
         return Detector(loaded.model, snapshot, to_threshold(entry), self._device)
 
-    async def _find(self, name: str) -> Entry:
+    async def _find(self, reference: Reference) -> Entry:
         await self._follower.follow()
-        versions = self._view.versions(name)
-        if not versions:
+        try:
+            entry = self._view.find(reference)
+        except MekikiError:
             await self._follower.read()
-        elif versions[-1].calibration is None:
-            # It may have been calibrated just now, and whoever waited for that must not miss the threshold.
-            await self._follower.catch_up()
-        return self._view.find(name)
+        else:
+            if entry.calibration is None:
+                # It may have been calibrated just now, and whoever waited for that must not miss the threshold.
+                await self._follower.catch_up()
+        return self._view.find(reference)
 
     async def _read(self) -> None:
         self._view = await asyncio.to_thread(self._catalogue.read)

@@ -75,6 +75,8 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "EnrollItems": _CHANGE,
         "ForgetItems": _CHANGE,
         "CalibrateDetector": _CHANGE,
+        "PromoteDetector": _CHANGE,
+        "RollbackDetector": _CHANGE,
         "EvaluateDetector": _CHANGE,  # starts an operation
         "DeleteDetector": _DELETE,
     },

@@ -19,9 +19,9 @@ TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}")
 
 
 def owns(caller: Caller, name: str) -> bool:
-    """Whether the caller may see and touch what has that name."""
+    """Whether the caller may see and touch what has that name, or is a version of it, as in name@7."""
     tenant = caller.tenant
-    return not tenant or name == tenant or name.startswith(f"{tenant}.")
+    return not tenant or name.partition("@")[0] == tenant or name.startswith(f"{tenant}.")
 
 
 def list_visible(names: Iterable[str]) -> list[str]:

@@ -61,7 +61,7 @@ def commands(group=None, path=()):
 def test_the_commands_are_those_that_were_promised():
     names = {name.split()[0] for name, _ in commands()}
     promised = "push pull encode train score annotate explain classify export ops status sample-parts demo"
-    added = "evaluate enroll forget calibrate delete context"
+    added = "evaluate enroll forget calibrate promote rollback delete context"
     assert names == set(f"{promised} {added}".split())
 
 
@@ -305,6 +305,8 @@ def test_training_a_detector_enrols_and_calibrates_it(server, mekiki):
     assert list(server.calls("TrainDetector")[0].requests[0].items.splits) == ["train"]
     order = [asked.rpc for asked in server.asked if asked.rpc not in ("ReadItems", "EnrollItems")]
     assert order == ["TrainDetector", "CalibrateDetector", "GetDetector"]
+    assert {call.requests[0].detector for call in server.calls("EnrollItems")} == {"parts@1"}
+    assert "another version serves; `mekiki promote parts@1`" in mekiki("train", "detector", "parts", "screws").stdout
 
 
 def test_enrolling_takes_the_items_that_are_meant(server, mekiki):
@@ -338,6 +340,16 @@ def test_forgetting(server, mekiki):
     assert list(server.calls("ForgetItems")[0].requests[0].item_ids) == ["train/1.png", "train/2.png"]
     assert lines(mekiki("forget", "parts", "1", "--json")) == [{"bank_version": 8, "forgotten_count": 1}]
     assert mekiki("forget", "parts").exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(("command", "rpc"), [("promote", "PromoteDetector"), ("rollback", "RollbackDetector")])
+def test_which_version_serves(server, mekiki, command, rpc):
+    kind = getattr(anomaly_pb2, f"{rpc}Response")
+    server.answers[rpc] = lambda _r, _c: kind(detector=anomaly_pb2.Detector(name="parts", version=2, serving=True))
+    assert "parts: version 2 serves" in mekiki(command, "parts@2").stdout
+    assert server.calls(rpc)[0].requests[0].detector == "parts@2"
+    (told,) = lines(mekiki(command, "parts@2", "--json"))
+    assert (told["version"], told["serving"]) == (2, True)
 
 
 def test_calibrating_alone(server, mekiki):

@@ -132,6 +132,8 @@ ARGUMENTS = {
     "get_detector": ["a"],
     "list_detectors": [],
     "delete_detector": ["a"],
+    "promote_detector": ["a@2"],
+    "rollback_detector": ["a"],
     "enroll_items": ["a", [mekiki.EnrolledItem("1", PNG)]],
     "forget_items": ["a", ["1"]],
     "calibrate_detector": ["a", "d"],

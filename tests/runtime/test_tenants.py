@@ -156,6 +156,8 @@ async def test_a_servicer_that_gives_up_ends_the_stream_for_a_tenant_too(serve, 
 def test_no_tenant_is_part_of_another():
     assert [name for name in (*OWN, *FOREIGN) if owns(TENANT_A, name)] == list(OWN)
     assert all(owns(ANYBODY, name) for name in FOREIGN)
+    assert all(owns(TENANT_A, f"{name}@7") for name in OWN)
+    assert not any(owns(TENANT_A, f"{name}@7") for name in FOREIGN)
     assert not TENANT.fullmatch("plant.a")
     assert not TENANT.fullmatch("")
 
@@ -167,7 +169,11 @@ async def test_lists_show_own_names_alone_and_no_page_token_tells_of_others():
     from services.saliency.servicer import SaliencyServicer
 
     names = sorted([*OWN, *FOREIGN])
-    view = SimpleNamespace(names=lambda: names, find=lambda name: name)
+
+    def list_versions(name):
+        return [SimpleNamespace(name=name, version=1, serves=True, reference=f"{name}@1")]
+
+    view = SimpleNamespace(names=lambda: names, versions=list_versions, find=lambda name: SimpleNamespace(name=name))
 
     async def look():
         return view
@@ -181,14 +187,13 @@ async def test_lists_show_own_names_alone_and_no_page_token_tells_of_others():
     codec = SimpleNamespace(
         _datasets=SimpleNamespace(list_names=lambda: names), _describe=lambda name: codec_pb2.Dataset(name=name)
     )
-    view.find = lambda name: SimpleNamespace(name=name)
     anomaly._describe = lambda entry: describe(entry.name)
     set_caller(TENANT_A)
     pages = [
         await AnomalyServicer.ListDetectors(anomaly, anomaly_pb2.ListDetectorsRequest(page_size=1), None),
         await CodecServicer.ListDatasets(codec, codec_pb2.ListDatasetsRequest(page_size=1), None),
     ]
-    assert [page.next_page_token for page in pages] == ["plant-a"] * 2
+    assert [page.next_page_token for page in pages] == ["plant-a@1", "plant-a"]
     assert [page.detectors[0].name for page in pages[:1]] == ["plant-a"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("services.saliency.messages.write_classifier", lambda e: saliency_pb2.Classifier(name=e.name))

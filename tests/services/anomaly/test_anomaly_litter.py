@@ -3,7 +3,7 @@ import time
 import pytest
 from anomaly_vectors import FLAT, check_rows, embed
 
-from services.anomaly.catalogue import About, Catalogue
+from services.anomaly.catalogue import About, Catalogue, Reference
 from services.anomaly.litter import list_grounds
 from services.runtime.store import Store
 from services.runtime.sweep import sweep
@@ -45,12 +45,12 @@ def test_a_segment_that_a_killed_enrolment_left_goes_and_the_bank_stays_whole(st
 
 def test_a_version_that_no_catalogue_names_goes_with_its_bank(store, catalogue):
     gone = catalogue.add("screws", ABOUT, b"old", "op 1")
-    catalogue.delete("screws")
+    catalogue.delete(Reference("screws"))
     kept = catalogue.add("screws", ABOUT, b"new", "op 2")
     store.create(f"{gone.folder}/bank/segments/straggler", b"somebody was still enrolling")
     store.create("versions/screws/killed/model.safetensors", b"the training was killed")
     assert len(sweep_all(store, 2.1)) == 2
-    assert catalogue.load_model(catalogue.read().find("screws")) == b"new"
+    assert catalogue.load_model(catalogue.read().find(Reference("screws"))) == b"new"
     assert store.list("versions") == [f"{kept.folder}/model.safetensors"]
 
 

@@ -12,7 +12,7 @@ import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
 from services.anomaly.__main__ import OPENING
-from services.anomaly.catalogue import About, Catalogue
+from services.anomaly.catalogue import About, Calibration, Catalogue, Reference
 from services.anomaly.config import AnomalySettings
 from services.anomaly.job import calibrate_detector, evaluate_detector, train_detector
 from services.anomaly.model import Detector
@@ -77,7 +77,7 @@ async def raw(catalogue, raw_model, client):
 
 
 def open_offline(catalogue, name):
-    entry = catalogue.read().find(name)
+    entry = catalogue.read().find(Reference(name))
     model = load_model(catalogue.load_model(entry), CPU)
     return Detector(model, catalogue.open_bank(entry, model.engine.layout).snapshot, to_threshold(entry), CPU)
 
@@ -172,7 +172,7 @@ async def test_enrolling_and_forgetting_work_online_and_are_idempotent(raw):
 
 
 async def test_what_another_replica_enrolls_is_followed(raw, catalogue):
-    entry = catalogue.read().find("raw")
+    entry = catalogue.read().find(Reference("raw"))
     offline = open_offline(catalogue, "raw")
     elsewhere = catalogue.open_bank(entry, offline.model.engine.layout)
     elsewhere.enroll([("from elsewhere", offline.contribute_item(BAD))])
@@ -220,13 +220,90 @@ async def test_a_detector_that_is_not_ready_says_what_is_missing(client, catalog
         assert empty.value.reason == "BANK_EMPTY"
 
 
-async def test_a_new_version_serves_at_once_with_an_empty_bank(raw, catalogue, raw_model):
-    await raw.score_image("raw", GOOD)
+@pytest.fixture
+async def retrained(raw, catalogue, raw_model):
+    """The same with a second version, which has one normal and does not serve."""
     catalogue.add("raw", tell_about(QUICK), save_model(raw_model), "op-3")
-    enrolment = await raw.enroll_items("raw", [mekiki.EnrolledItem("first", GOOD)])
-    assert enrolment.enrolled_count == 1
-    answer = await raw.score_image("raw", GOOD)
+    await raw.enroll_items("raw@2", [mekiki.EnrolledItem("first", GOOD)])
+    return raw
+
+
+async def find_serving(anomaly):
+    version = (await anomaly.score_image("raw", GOOD)).model.version
+    assert (await anomaly.get_detector("raw")).version == version
+    return version
+
+
+async def test_a_new_version_serves_only_once_promoted_and_both_answer_by_name(retrained):
+    assert await find_serving(retrained) == 1
+    answer = await retrained.score_image("raw@2", GOOD)
     assert (answer.model.version, answer.nearest_item_id) == (2, "first")
+    assert (await retrained.promote_detector("raw@2")).serving
+    assert await find_serving(retrained) == 2
+    assert (await retrained.score_image("raw@1", GOOD)).model.version == 1
+    assert not (await retrained.get_detector("raw@1")).serving
+
+
+async def test_the_version_that_served_before_comes_back(retrained):
+    await retrained.promote_detector("raw@2")
+    await retrained.promote_detector("raw@2")  # done again it changes nothing
+    assert (await retrained.rollback_detector("raw")).reference == "raw@1"
+    assert await find_serving(retrained) == 1
+    with pytest.raises(mekiki.errors.FailedPrecondition) as first:
+        await retrained.rollback_detector("raw")
+    assert first.value.reason == "NO_EARLIER_VERSION"
+    with pytest.raises(mekiki.errors.NotFound):
+        await retrained.rollback_detector("nobody")
+
+
+async def test_a_version_that_a_line_could_not_go_on_with_is_not_promoted(retrained, catalogue, raw_model):
+    catalogue.add("raw", tell_about(QUICK), save_model(raw_model), "op-4")
+    promise = Calibration(1.0, 0.01, 0.95, 300, 1, "2026-11-21T07:00:00+00:00")
+    catalogue.calibrate(catalogue.read().find(Reference("raw")), promise)
+    for version, reason in ((3, "BANK_EMPTY"), (2, "DETECTOR_UNCALIBRATED")):
+        with pytest.raises(mekiki.errors.FailedPrecondition) as refusal:
+            await retrained.promote_detector(f"raw@{version}")
+        assert refusal.value.reason == reason
+    with pytest.raises(mekiki.errors.NotFound):
+        await retrained.promote_detector("raw@4")
+    assert await find_serving(retrained) == 1
+
+
+async def test_one_version_is_deleted_unless_it_serves(retrained, catalogue):
+    with pytest.raises(mekiki.errors.FailedPrecondition) as refusal:
+        await retrained.delete_detector("raw@1")
+    assert refusal.value.reason == "DETECTOR_SERVES"
+    await retrained.promote_detector("raw@2")
+    gone = catalogue.read().find(Reference("raw", 1))
+    await retrained.delete_detector("raw@1")
+    assert catalogue.store.list(gone.folder) == []
+    assert [each.reference for each in await retrained.list_detectors(all_versions=True)] == ["raw@2"]
+    with pytest.raises(mekiki.errors.FailedPrecondition):
+        await retrained.rollback_detector("raw")  # what served before is gone
+    with pytest.raises(mekiki.errors.NotFound):
+        await retrained.score_image("raw@1", GOOD)
+
+
+async def test_all_versions_are_listed_page_by_page(retrained, catalogue, raw_model):
+    catalogue.add("another", tell_about(QUICK), save_model(raw_model), "op-5")
+    found, token = [], ""
+    while True:
+        request = anomaly_pb2.ListDetectorsRequest(page_size=1, all_versions=True, page_token=token)
+        page = await retrained._funnel.unary(retrained._stub.ListDetectors, request, None)
+        found += [(each.name, each.version, each.serving) for each in page.detectors]
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == [("another", 1, True), ("raw", 1, True), ("raw", 2, False)]
+    assert [each.reference for each in await retrained.list_detectors()] == ["another@1", "raw@1"]
+
+
+async def test_long_work_is_done_on_the_version_that_was_meant_when_it_was_asked_for(retrained):
+    operation = await retrained.calibrate_detector("raw", DATASET, false_alarm_rate=0.2, confidence=0.9)
+    await retrained.promote_detector("raw@2")
+    await operation.result(timeout_s=120)
+    assert (await retrained.get_detector("raw@1")).threshold
+    assert (await retrained.get_detector("raw@2")).threshold is None
 
 
 BAD_REQUESTS = [
@@ -263,6 +340,12 @@ BAD_REQUESTS = [
     ("CalibrateDetector", {"detector": "raw"}, "items.dataset"),
     ("ScoreImage", {"detector": "raw", "heatmap_side": 4097}, "heatmap_side"),
     ("ListDetectors", {"page_size": 1001}, "page_size"),
+    ("ListDetectors", {"page_token": "raw"}, "page_token"),
+    ("PromoteDetector", {"detector": "raw"}, "detector"),
+    ("PromoteDetector", {"detector": "raw@0"}, "detector"),
+    ("RollbackDetector", {"detector": "raw@1"}, "detector"),
+    ("ScoreImage", {"detector": "raw@1@2"}, "detector"),
+    ("TrainDetector", {"detector": "raw@1", "items": PARTS}, "detector"),
 ]
 
 

@@ -37,7 +37,10 @@ FORGET_ITEMS = 1000
 
 
 class AsyncAnomaly:
-    """Detectors: trained on normals, asked whether a part is one."""
+    """Detectors: trained on normals, asked whether a part is one.
+
+    Wherever a method but `train_detector` takes a detector, "screws" is the version that serves, "screws@7" version 7.
+    """
 
     def __init__(self, channel: wire.Channel, funnel: Funnel) -> None:
         self._funnel = funnel
@@ -54,7 +57,9 @@ class AsyncAnomaly:
         seed: int = 0,
         timeout_s: float | None = None,
     ) -> AsyncOperation[Detector]:
-        """Trains a detector's embedder on normal items; a name that exists gets a new version with an empty bank.
+        """Trains a detector's embedder on normal items, for a bank that is empty at first.
+
+        The first version of a name serves at once, a later one when `promote_detector` says so.
 
         Args:
             detector: its name.
@@ -76,19 +81,21 @@ class AsyncAnomaly:
         return AsyncOperation(self._funnel, self._operations, record)
 
     async def get_detector(self, detector: str, *, timeout_s: float | None = None) -> Detector:
-        """Describes the version of a detector that serves.
+        """Describes a detector.
 
         Raises:
-            NotFound: there is none of that name.
+            NotFound: there is none of that name, or no such version.
         """
         request = anomaly_pb2.GetDetectorRequest(detector=detector)
         response = await self._funnel.unary(self._stub.GetDetector, request, timeout_s)
         return Detector.from_proto(response.detector)
 
-    async def list_detectors(self, *, timeout_s: float | None = None) -> tuple[Detector, ...]:
-        """All detectors, by name; `timeout_s` is for each page of 1000."""
+    async def list_detectors(
+        self, *, all_versions: bool = False, timeout_s: float | None = None
+    ) -> tuple[Detector, ...]:
+        """All detectors, by name, or all versions of all; `timeout_s` is for each page of 1000."""
         detectors: list[Detector] = []
-        request = anomaly_pb2.ListDetectorsRequest(page_size=PAGE_SIZE)
+        request = anomaly_pb2.ListDetectorsRequest(page_size=PAGE_SIZE, all_versions=all_versions)
         while True:
             response = await self._funnel.unary(self._stub.ListDetectors, request, timeout_s)
             detectors += map(Detector.from_proto, response.detectors)
@@ -97,13 +104,36 @@ class AsyncAnomaly:
             request.page_token = response.next_page_token
 
     async def delete_detector(self, detector: str, *, timeout_s: float | None = None) -> None:
-        """Deletes a detector with all its versions and their banks.
+        """Deletes a detector with all its versions and their banks, or one version that does not serve.
 
         Raises:
-            NotFound: there is none of that name.
+            NotFound: there is none of that name, or no such version.
+            FailedPrecondition: DETECTOR_SERVES.
         """
         request = anomaly_pb2.DeleteDetectorRequest(detector=detector)
         await self._funnel.unary(self._stub.DeleteDetector, request, timeout_s)
+
+    async def promote_detector(self, detector: str, *, timeout_s: float | None = None) -> Detector:
+        """Makes a version, such as "screws@7", the one that serves; returns it.
+
+        Raises:
+            NotFound: there is no such version.
+            FailedPrecondition: BANK_EMPTY, or DETECTOR_UNCALIBRATED while the one that serves has a threshold.
+        """
+        request = anomaly_pb2.PromoteDetectorRequest(detector=detector)
+        response = await self._funnel.unary(self._stub.PromoteDetector, request, timeout_s)
+        return Detector.from_proto(response.detector)
+
+    async def rollback_detector(self, detector: str, *, timeout_s: float | None = None) -> Detector:
+        """Makes the version serve that served before the one that does; returns it.
+
+        Raises:
+            NotFound: there is no detector of that name.
+            FailedPrecondition: NO_EARLIER_VERSION.
+        """
+        request = anomaly_pb2.RollbackDetectorRequest(detector=detector)
+        response = await self._funnel.unary(self._stub.RollbackDetector, request, timeout_s)
+        return Detector.from_proto(response.detector)
 
     async def enroll_items(
         self, detector: str, items: wire.Input[EnrolledItem], *, timeout_s: float | None = None

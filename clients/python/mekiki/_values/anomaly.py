@@ -135,6 +135,13 @@ class Detector:
     """None until calibrated."""
 
     create_time: datetime
+    serving: bool
+    """Whether it is the version that the bare name means."""
+
+    @property
+    def reference(self) -> str:
+        """What to call this version wherever a detector is asked for, such as "screws@7", whatever serves."""
+        return f"{self.name}@{self.version}"
 
     @classmethod
     def from_proto(cls, detector: anomaly_pb2.Detector) -> Self:
@@ -152,6 +159,7 @@ class Detector:
             vector_count=detector.vector_count,
             threshold=Threshold.from_proto(detector.threshold) if detector.HasField("threshold") else None,
             create_time=time_of(detector.create_time),
+            serving=detector.serving,
         )
 
 

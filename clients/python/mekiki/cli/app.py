@@ -11,7 +11,7 @@ from mekiki.cli.codes import EPILOG, ExitCode
 from mekiki.cli.context import context
 from mekiki.cli.datasets import encode, export, pull, push
 from mekiki.cli.deletion import delete
-from mekiki.cli.detectors import calibrate, enroll, evaluate, forget
+from mekiki.cli.detectors import calibrate, enroll, evaluate, forget, promote, rollback
 from mekiki.cli.models import annotate, classify, explain, score
 from mekiki.cli.showcase import demo, sample_parts
 from mekiki.cli.state import ops, status
@@ -26,7 +26,7 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 DATA = (push, pull, encode, export)
-MODELS = (enroll, forget, calibrate, score, evaluate, classify, explain, annotate)
+MODELS = (enroll, forget, calibrate, promote, rollback, score, evaluate, classify, explain, annotate)
 for command in (*DATA, *MODELS, status, demo):
     app.command(epilog=EPILOG)(command)
 app.command("sample-parts", epilog=EPILOG)(sample_parts)

@@ -28,7 +28,7 @@ def dataset(name: DatasetName, *, yes: Yes = False, address: Address = DEFAULT_A
 
 @delete.command(epilog=EPILOG)
 def detector(name: DetectorName, *, yes: Yes = False, address: Address = DEFAULT_ADDRESS, json: Json = False) -> None:
-    """Delete a detector with all its versions and their banks."""
+    """Delete a detector with all its versions and their banks, or one version (screws@7) that does not serve."""
     _delete("detector", name, lambda client: client.anomaly.delete_detector(name), yes=yes, address=address, json=json)
 
 

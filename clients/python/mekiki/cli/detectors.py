@@ -1,18 +1,46 @@
-"""Commands about what a detector knows: enroll, forget, calibrate, evaluate."""
+"""Commands about what a detector knows, and which version of it serves."""
 
 from typing import Annotated
 
 import typer
 
-from mekiki import Client, EnrolledItem, Enrolment, Evaluation, ItemFilter, ItemRef, LabelEvaluation, Rate, Threshold
+from mekiki import (
+    Client,
+    Detector,
+    EnrolledItem,
+    Enrolment,
+    Evaluation,
+    ItemFilter,
+    ItemRef,
+    LabelEvaluation,
+    Rate,
+    Threshold,
+)
 from mekiki.cli.datasets import DatasetName, Labels, Splits
 from mekiki.cli.output import Output
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
 
 ENROLL_STEP = 16  # items a call: the progress bar moves between calls
 
-DetectorName = Annotated[str, typer.Argument(metavar="DETECTOR", help="Name of the detector.")]
+DetectorName = Annotated[str, typer.Argument(metavar="DETECTOR", help="Name of the detector, or name@version.")]
 FalseAlarmRate = Annotated[float | None, typer.Option(help="At most this share of normals; default 0.01.")]
+
+
+def promote(detector: DetectorName, *, address: Address = DEFAULT_ADDRESS, json: Json = False) -> None:
+    """Make a version of a detector, such as screws@7, the one that serves."""
+    with session(address, json=json) as (client, output):
+        _say_serving(client.anomaly.promote_detector(detector), output)
+
+
+def rollback(detector: DetectorName, *, address: Address = DEFAULT_ADDRESS, json: Json = False) -> None:
+    """Make the version of a detector serve that served before the one that does."""
+    with session(address, json=json) as (client, output):
+        _say_serving(client.anomaly.rollback_detector(detector), output)
+
+
+def _say_serving(serving: Detector, output: Output) -> None:
+    output.say(f"{serving.name}: version {serving.version} serves")
+    output.value(serving)
 
 
 def enroll(

@@ -50,7 +50,8 @@ def _list_models(client: Client, service: str) -> list[str]:
         case "saliency":
             return [f"{model.name}@{model.version}" for model in client.saliency.list_classifiers()]
         case "anomaly":
-            return [f"{model.name}@{model.version}" for model in client.anomaly.list_detectors()]
+            found = client.anomaly.list_detectors(all_versions=True)
+            return [each.reference + ("" if each.serving else " (does not serve)") for each in found]
     return []
 
 

@@ -47,6 +47,7 @@ def detector(  # noqa: PLR0913 -- a command's options
 ) -> None:
     """Train a detector on normal items, enrol them in its bank, and calibrate its threshold on them.
 
+    The first version of a name serves at once; a later one when `mekiki promote` says so.
     Without --split and --label the items are those of split "train"; they must all be normal.
     """
     form = ItemForm.PREPARED if prepared else ItemForm.ORIGINAL
@@ -57,17 +58,20 @@ def detector(  # noqa: PLR0913 -- a command's options
         trained = follow(operation, output, f"training {name}")
         output.say(trained.weights.description)
         # Its own encoding, so that just the pixels that it was trained on are enrolled.
-        enroll_all(client, output, name, replace(wanted, encoding_id=trained.encoding_id))
+        made = trained.reference
+        enroll_all(client, output, made, replace(wanted, encoding_id=trained.encoding_id))
         if calibrate:
-            calibration = client.anomaly.calibrate_detector(name, wanted, false_alarm_rate=false_alarm_rate)
-            follow(calibration, output, f"calibrating {name}")
-        _describe(client.anomaly.get_detector(name), output)
+            calibration = client.anomaly.calibrate_detector(made, wanted, false_alarm_rate=false_alarm_rate)
+            follow(calibration, output, f"calibrating {made}")
+        _describe(client.anomaly.get_detector(made), output)
 
 
 def _describe(detector: Detector, output: Output) -> None:
     output.say(f"{detector.name} version {detector.version}: {detector.enrolled_count} normals in its bank")
     if detector.threshold:
         say_threshold(detector.threshold, output)
+    if not detector.serving:
+        output.say(f"another version serves; `mekiki promote {detector.reference}` puts this one into its place")
     output.value(detector)
 
 
