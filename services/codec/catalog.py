@@ -168,7 +168,9 @@ def read_chunk(store: Store, key: str) -> tuple[Item, ...]:
 def read_segments(store: Store, key: str) -> set[str]:
     """Returns the segments that a chunk's items lie in, five times as fast as all of it; raises as `read_chunk`."""
     with _damage_named(key):
-        return {value["place"]["segment"] for value in json.loads(store.get(key))["items"]}
+        items = json.loads(store.get(key))["items"]
+        places = (place for value in items for place in (value["place"], value.get("mask")))
+        return {place["segment"] for place in places if place}
 
 
 @contextmanager

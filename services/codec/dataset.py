@@ -10,51 +10,20 @@ and some objects that nothing names, which a sweep removes (see `litter`).
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Lock
 
 from services.codec.catalog import Catalog, Snapshot, is_alive, locate, start_body
-from services.codec.items import Annotation, Item, Pixels, Place, has_shape, hash_pixels
+from services.codec.changes import Appended, Change, NewItem, acknowledge, change_item, create_items, name_masks
+from services.codec.geometry import Mask
+from services.codec.items import Item, Pixels, Place, has_shape, hash_pixels
 from services.codec.segments import Named, Segments
 from services.codec.storage import Body, Log, OpenLog, Store
-from services.runtime.errors import AlreadyExists, Conflict, DataLoss, MekikiError, NotFound, Unavailable
+from services.runtime.errors import AlreadyExists, DataLoss, MekikiError, NotFound, Unavailable
 
 GRACE_S = 86_400.0
 """Unless told otherwise, how long what was written may wait for the manifest that names it."""
 _SEGMENTS_OPEN = 64
-
-
-@dataclass(frozen=True, eq=False)
-class NewItem:
-    """An item to append; fields as in `Item`."""
-
-    item_id: str
-    pixels: Pixels
-    original_bytes: int
-    labels: tuple[str, ...] = ()
-    group: str = ""
-    split: str = ""
-    annotations: tuple[Annotation, ...] = ()
-
-
-@dataclass(frozen=True)
-class Appended:
-    """An item that is durable; `duplicate` when it was there already, with the same pixels."""
-
-    item: Item
-    duplicate: bool
-
-
-@dataclass(frozen=True)
-class Change:
-    """New values for an item; None leaves a field as it is. `etag`, unless empty, must still be the item's."""
-
-    item_id: str
-    etag: str = ""
-    labels: tuple[str, ...] | None = None
-    group: str | None = None
-    split: str | None = None
-    annotations: tuple[Annotation, ...] | None = None
 
 
 class Datasets:
@@ -140,10 +109,15 @@ class Datasets:
                 fresh.setdefault(item.item_id, Named(item.item_id, sha256, item.pixels))
         created: dict[str, Item] = {}
         if fresh:
-            places, stored = self.segments(snapshot).write_exact(list(fresh.values()))
-            created = _create_items(new, fresh, places)
-            snapshot = self._commit_new(snapshot, created, stored, begun_s)
-        return _acknowledge(new, hashes, created, snapshot)
+            segments = self.segments(snapshot)
+            places, stored = segments.write_exact(list(fresh.values()))
+            created = create_items(new, fresh, places)
+            masks = name_masks(new, created)
+            mask_places, mask_bytes = segments.write_exact(masks)
+            for named, place in zip(masks, mask_places, strict=True):
+                created[named.item_id] = replace(created[named.item_id], mask=place, mask_sha256=named.sha256)
+            snapshot = self._commit_new(snapshot, created, stored + mask_bytes, begun_s)
+        return acknowledge(new, hashes, created, snapshot)
 
     def update(self, name: str, changes: Sequence[Change]) -> list[Item | MekikiError]:
         """Changes items as one version; each is answered by itself, in the order given.
@@ -157,7 +131,7 @@ class Datasets:
 
         def change(snapshot: Snapshot) -> Body:
             items = dict(snapshot.items)
-            answers[:] = [_change(items, one) for one in changes]
+            answers[:] = [change_item(items, one) for one in changes]
             changed = {answer.item_id: items[answer.item_id] for answer in answers if isinstance(answer, Item)}
             return self._catalog.replace_items(name, snapshot.body, changed, [])
 
@@ -196,14 +170,25 @@ class Datasets:
         Raises:
             DataLoss: they are damaged; names the item.
         """
+        pixels = self._read_exact(snapshot, item, item.place, item.sha256)
+        if not has_shape(item, pixels):
+            raise DataLoss(f"item {item.item_id!r} of {snapshot.name!r} is damaged: its pixels have another shape")
+        return pixels
+
+    def read_mask(self, snapshot: Snapshot, item: Item) -> Mask | None:
+        """Returns an item's mask, None where it has none; raises DataLoss as `read_pixels`."""
+        if item.mask is None:
+            return None
+        return self._read_exact(snapshot, item, item.mask, item.mask_sha256) >= 128
+
+    def _read_exact(self, snapshot: Snapshot, item: Item, place: Place, sha256: str) -> Pixels:
+        damaged = f"item {item.item_id!r} of {snapshot.name!r} is damaged"
         try:
-            pixels = self.segments(snapshot).read_frame(item.place)
+            pixels = self.segments(snapshot).read_frame(place)
         except DataLoss as error:
-            raise DataLoss(f"item {item.item_id!r} of {snapshot.name!r} is damaged: {error.message}") from error
-        if not has_shape(item, pixels) or hash_pixels(pixels) != item.sha256:
-            raise DataLoss(
-                f"item {item.item_id!r} of {snapshot.name!r} is damaged: its pixels do not match its SHA-256"
-            )
+            raise DataLoss(f"{damaged}: {error.message}") from error
+        if hash_pixels(pixels) != sha256:
+            raise DataLoss(f"{damaged}: its pixels do not match its SHA-256")
         return pixels
 
     def _commit_new(self, snapshot: Snapshot, created: dict[str, Item], stored: int, begun_s: float) -> Snapshot:
@@ -221,62 +206,3 @@ class Datasets:
             if name not in self._logs:
                 self._logs[name] = self._open_log(f"datasets/{name}/log")
             return self._logs[name]
-
-
-def _create_items(new: Sequence[NewItem], fresh: dict[str, Named], places: Sequence[Place]) -> dict[str, Item]:
-    now = time.time()
-    first = {item.item_id: item for item in reversed(new)}
-    created = {}
-    for named, place in zip(fresh.values(), places, strict=True):
-        item, pixels = first[named.item_id], named.pixels
-        created[named.item_id] = Item(
-            item_id=item.item_id,
-            labels=item.labels,
-            group=item.group,
-            split=item.split,
-            sha256=named.sha256,
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            channels=1 if pixels.ndim == 2 else pixels.shape[2],
-            bit_depth=8 * pixels.dtype.itemsize,
-            annotations=item.annotations,
-            create_time_s=now,
-            original_bytes=item.original_bytes,
-            revision=1,
-            place=place,
-        )
-    return created
-
-
-def _acknowledge(
-    new: Sequence[NewItem], hashes: Sequence[str], created: dict[str, Item], snapshot: Snapshot
-) -> list[Appended | MekikiError]:
-    answers: list[Appended | MekikiError] = []
-    unclaimed = dict(created)
-    for item, sha256 in zip(new, hashes, strict=True):
-        stored = snapshot.items[item.item_id]
-        if stored.sha256 != sha256 or not has_shape(stored, item.pixels):
-            message = f"item {item.item_id!r} exists already, with other pixels"
-            answers.append(AlreadyExists("item", item.item_id, message))
-        else:
-            ours = unclaimed.pop(item.item_id, None)
-            answers.append(Appended(stored, duplicate=ours is None or ours != stored))
-    return answers
-
-
-def _change(items: dict[str, Item], change: Change) -> Item | MekikiError:
-    """Applies a change to `items`; later changes of a batch see earlier ones."""
-    item = items.get(change.item_id)
-    if item is None:
-        return NotFound("item", change.item_id)
-    if change.etag and change.etag != item.etag:
-        return Conflict(f"item {change.item_id!r} was changed by somebody else; read it again and retry")
-    items[change.item_id] = replace(
-        item,
-        labels=item.labels if change.labels is None else change.labels,
-        group=item.group if change.group is None else change.group,
-        split=item.split if change.split is None else change.split,
-        annotations=item.annotations if change.annotations is None else change.annotations,
-        revision=item.revision + 1,
-    )
-    return items[change.item_id]

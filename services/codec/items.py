@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,8 @@ class Item:
         original_bytes: what was sent.
         revision: grows with every update.
         place: of its pixels.
+        mask: of the mask that a person drew, a grey image of 0 and 255 of the same size; None where there is none.
+        mask_sha256: of that image; empty where there is none.
     """
 
     item_id: str
@@ -78,16 +80,14 @@ class Item:
     original_bytes: int
     revision: int
     place: Place
+    mask: Place | None = None
+    mask_sha256: str = ""
 
     @property
     def etag(self) -> str:
         """Changes with every update."""
         text = json.dumps(asdict(self), sort_keys=True)
         return f"{self.revision}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-    def moved_to(self, place: Place) -> "Item":
-        """Returns the item kept elsewhere."""
-        return replace(self, place=place)
 
 
 def hash_pixels(pixels: Pixels) -> str:
@@ -115,5 +115,6 @@ def from_json(value: dict[str, Any]) -> Item:
             "labels": tuple(value["labels"]),
             "annotations": tuple(Annotation(**annotation) for annotation in value["annotations"]),
             "place": Place(**value["place"]),
+            "mask": Place(**value["mask"]) if value.get("mask") else None,
         }
     )

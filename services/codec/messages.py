@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mekiki.codec.v1 import codec_pb2
 from mekiki.types.v1 import types_pb2
-from services.codec.dataset import Change
+from services.codec.changes import Change
 from services.codec.encoding import Options
 from services.codec.items import Annotation, Item
 from services.codec.prepare import AlignmentMethod

@@ -1,8 +1,9 @@
 """Everything that the codec can do, in one object: data sets, their prepared versions, and preparing new images."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -10,6 +11,7 @@ from services.codec.background import MODEL_FILE, Remover, open_remover
 from services.codec.dataset import GRACE_S, Datasets
 from services.codec.encode import Encoder, Progress
 from services.codec.encoding import Encodings, Options, Preparer, Record
+from services.codec.geometry import Mask
 from services.codec.items import Item
 from services.codec.reading import OriginalReader, PreparedReader, Selection, select
 from services.codec.rembg_process import RembgProcess
@@ -21,11 +23,12 @@ _PREPARERS_KEPT = 4
 
 @dataclass(frozen=True)
 class ItemsToRead:
-    """What a selection found: the items by identifier, those that do not exist, and what reads their pixels."""
+    """What a selection found: the items by identifier, those that do not exist, and what reads pixels and masks."""
 
     items: tuple[Item, ...]
     missing: tuple[str, ...]
     reader: OriginalReader | PreparedReader
+    read_mask: Callable[[Item], Mask | None]
 
 
 class Codec:
@@ -75,7 +78,7 @@ class Codec:
         if prepared:
             record = self.encodings.find(snapshot, encoding_id)
             reader = PreparedReader(self.encodings, snapshot, record, many=len(items) > 1)
-        return ItemsToRead(tuple(items), tuple(missing), reader)
+        return ItemsToRead(tuple(items), tuple(missing), reader, partial(self.datasets.read_mask, snapshot))
 
     def open_remover(self, background: str) -> Remover | None:
         """Returns what finds parts by a method of `EncodingOptions`; None for "none".

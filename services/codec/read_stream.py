@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from mekiki.codec.v1 import codec_pb2
 from services.codec import answers
@@ -10,7 +11,7 @@ from services.codec.failures import tell_failure
 from services.codec.items import Item
 from services.codec.model import ItemsToRead
 from services.runtime.errors import FailedPrecondition, NotFound
-from services.runtime.images import encode_tensor
+from services.runtime.images import encode_mask, encode_tensor
 
 Response = codec_pb2.ReadItemsResponse
 
@@ -19,14 +20,22 @@ AHEAD = 3
 ENVELOPE_BYTES = 4096
 
 
-async def read_frames(found: ItemsToRead, *, metadata_only: bool, message_bytes: int) -> AsyncIterator[Response]:
+@dataclass(frozen=True)
+class Parts:
+    """What of each item is sent besides its description, and how large a message may be."""
+
+    pixels: bool
+    mask: bool
+    message_bytes: int
+
+
+async def read_frames(found: ItemsToRead, parts: Parts) -> AsyncIterator[Response]:
     """Yields one response an item, by identifier; asked-for items that do not exist answer NotFound."""
     everything: list[Item | str] = sorted([*found.items, *found.missing], key=_name)
     working: deque[asyncio.Task[Response]] = deque()
     try:
         for item in everything:
-            answer = asyncio.to_thread(_answer, found, item, metadata_only, message_bytes)
-            working.append(asyncio.create_task(answer))
+            working.append(asyncio.create_task(asyncio.to_thread(_answer, found, item, parts)))
             if len(working) >= AHEAD:
                 yield await working.popleft()
         while working:
@@ -40,26 +49,30 @@ def _name(item: Item | str) -> str:
     return item if isinstance(item, str) else item.item_id
 
 
-def _answer(found: ItemsToRead, item: Item | str, metadata_only: bool, message_bytes: int) -> Response:  # noqa: FBT001
+def _answer(found: ItemsToRead, item: Item | str, parts: Parts) -> Response:
     if isinstance(item, str):
         return _fail(codec_pb2.Item(item_id=item), NotFound("item", item))
     told = answers.write_item(item)
-    if metadata_only:
-        return Response(item=told)
     try:
-        return _read(found, item, told, message_bytes)
+        return _read(found, item, told, parts)
     except Exception as error:  # noqa: BLE001 - a damaged item must not end the stream
         return _fail(told, error)
 
 
-def _read(found: ItemsToRead, item: Item, told: codec_pb2.Item, message_bytes: int) -> Response:
+def _read(found: ItemsToRead, item: Item, told: codec_pb2.Item, parts: Parts) -> Response:
+    mask = found.read_mask(item) if parts.mask else None
+    response = Response(item=told, mask=None if mask is None else encode_mask(mask))
+    if not parts.pixels:
+        return response
     read = found.reader.read(item)
-    size = read.pixels.nbytes + told.ByteSize() + ENVELOPE_BYTES
-    if size > message_bytes:
-        message = f"item {item.item_id!r} takes {size} bytes, more than a message may have ({message_bytes})"
+    size = read.pixels.nbytes + response.ByteSize() + ENVELOPE_BYTES
+    if size > parts.message_bytes:
+        message = f"item {item.item_id!r} takes {size} bytes, more than a message may have ({parts.message_bytes})"
         raise FailedPrecondition("ITEM_TOO_LARGE", f"{message}; raise MEKIKI_MAX_MESSAGE_BYTES on both sides")
-    alignment = None if read.alignment is None else answers.write_alignment(read.alignment)
-    return Response(item=told, image=encode_tensor(read.pixels), alignment=alignment)
+    response.image.CopyFrom(encode_tensor(read.pixels))
+    if read.alignment is not None:
+        response.alignment.CopyFrom(answers.write_alignment(read.alignment))
+    return response
 
 
 def _fail(told: codec_pb2.Item, error: Exception) -> Response:

@@ -32,11 +32,12 @@ _INDEXES_KEPT = 4096
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """Pixels with the identifier and the SHA-256 that go into the index."""
+    """Pixels, or a mask as grey ones, with the identifier and the SHA-256 that go into the index."""
 
     item_id: str
     sha256: str
     pixels: Pixels
+    is_mask: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _must_be_still(images: Sequence[Named]) -> bool:
 
 
 def _entry(image: Named) -> dict[str, Any]:
-    return {"item_id": image.item_id, "sha256": image.sha256}
+    return {"item_id": image.item_id, "sha256": image.sha256} | ({"mask": True} if image.is_mask else {})
 
 
 def _encode_png(pixels: Pixels) -> bytes:

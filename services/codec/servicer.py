@@ -15,15 +15,15 @@ from mekiki.types.v1 import types_pb2
 from services.codec import answers, messages
 from services.codec.append_stream import Gathering, append_frames
 from services.codec.catalog import Snapshot
+from services.codec.changes import Change
 from services.codec.config import CodecSettings
-from services.codec.dataset import Change
 from services.codec.encode import fill_options
 from services.codec.encoding import Preparer
 from services.codec.items import Item, Pixels
 from services.codec.litter import list_grounds
 from services.codec.model import Codec
 from services.codec.prepare import Prepared
-from services.codec.read_stream import read_frames
+from services.codec.read_stream import Parts, read_frames
 from services.codec.reading import Selection
 from services.runtime.batcher import Batcher
 from services.runtime.errors import NotFound
@@ -136,8 +136,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             prepared=prepared,
             encoding_id=asked.encoding_id,
         )
-        limit = self._settings.max_message_bytes
-        async for response in read_frames(found, metadata_only=request.metadata_only, message_bytes=limit):
+        parts = Parts(not request.metadata_only, request.with_masks, self._settings.max_message_bytes)
+        async for response in read_frames(found, parts):
             yield response
 
     async def GetItem(  # noqa: N802

@@ -91,7 +91,7 @@ def codes():
     ("files", "expected"),
     [
         (
-            ["train/good/1.png", "test/good/2.PNG", "test/bent/deep/3.png", "masks/bent/3.png", "readme.txt"],
+            ["train/good/1.png", "test/good/2.PNG", "test/bent/deep/3.png", "notes/bent/3.png", "readme.txt"],
             {
                 "train/good/1.png": ("train", ["good"]),
                 "test/good/2.PNG": ("test", ["good"]),
@@ -111,8 +111,17 @@ def test_push_reads_the_layouts(server, mekiki, tmp_path, files, expected):
     sent = [request.item for request in server.calls("AppendItems")[0].requests]
     assert {item.item_id: (item.split, list(item.labels)) for item in sent} == expected
     assert all(item.image.encoded.startswith(b"\x89PNG") for item in sent)
-    assert ("masks" in result.stderr) == any(file.startswith("masks") for file in files)
+    assert ("notes" in result.stderr) == any(file.startswith("notes") for file in files)
     assert len(lines(result)) == 1
+
+
+@pytest.mark.parametrize("place", ["ground_truth/bent/3_mask.png", "masks/bent/3.png"])
+def test_push_takes_masks_along(server, mekiki, tmp_path, place):
+    for file in ("train/good/1.png", "test/bent/3.png", "test/bent/4.png", place):
+        write(tmp_path / file)
+    assert mekiki("push", tmp_path, "parts").exit_code == ExitCode.DONE
+    sent = [request.item for request in server.calls("AppendItems")[0].requests]
+    assert [item.item_id for item in sent if item.HasField("mask")] == ["test/bent/3.png"]
 
 
 def test_push_goes_on_after_a_bad_file_and_says_so(server, mekiki, tmp_path):

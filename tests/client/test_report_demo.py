@@ -128,8 +128,8 @@ class Services:
         for item_id in items.item_ids or self.photos[items.dataset]:
             label = self.photos[items.dataset][item_id].labels[0]
             boxes = () if label == "empty" else (Annotation(Box(2, 2, 20, 20), label, 0.4, needs_review=True),)
-            item = Item(item_id, (label,), "", "", "", 32, 32, 3, 8, boxes, "", NOW)
-            yield ReadItem(item, None, np.zeros((32, 32, 3), np.uint8), None)
+            item = Item(item_id, (label,), "", "", "", 32, 32, 3, 8, boxes, "", NOW, has_mask=False)
+            yield ReadItem(item, None, np.zeros((32, 32, 3), np.uint8), None, None)
 
     def train_classifier(self, classifier, items, backbone):
         self.asked.append(("classifier", backbone, items))

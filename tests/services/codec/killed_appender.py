@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from services.codec.catalog import read_chunk
-from services.codec.dataset import Appended, Change, Datasets, NewItem
+from services.codec.changes import Appended, Change, NewItem
+from services.codec.dataset import Datasets
 from services.codec.items import hash_pixels
 from services.codec.litter import list_grounds
 from services.runtime.manifest import ManifestLog

@@ -1,9 +1,10 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from services.codec.dataset import Appended, Change, NewItem
+from services.codec.changes import Appended, Change, NewItem
 from services.codec.items import Annotation
 from services.runtime.errors import AlreadyExists, Conflict, DataLoss, NotFound
 
@@ -244,7 +245,7 @@ def test_damage_is_noticed_named_and_leaves_the_rest_readable(filled, store):
 def test_pixels_that_are_not_those_of_the_item_are_noticed(filled, store):
     snapshot = filled.open("parts")
     item = snapshot.items["part-0000"]
-    other = item.moved_to(snapshot.items["part-0001"].place)
+    other = replace(item, place=snapshot.items["part-0001"].place)
     with pytest.raises(DataLoss, match="SHA-256"):
         filled.read_pixels(snapshot, other)
 
@@ -269,3 +270,46 @@ def test_manifests_stay_small_and_items_keep_their_order(datasets, store, monkey
     assert len(snapshot.body["chunks"]) == 4
     log = [key for key in store.list("datasets") if "/log/" in key]
     assert max(len(store.get(key)) for key in log) < 2000
+
+
+def draw_mask(shape, row):
+    mask = np.zeros(shape, dtype=np.bool_)
+    mask[row : row + 3, 4:9] = True
+    return mask
+
+
+def test_masks_come_back_exactly_whatever_their_items_shapes_are(datasets):
+    datasets.create("drawn")
+    shapes = [(40, 32), (40, 32), (24, 60), (8, 8)]
+    new = [
+        NewItem(f"item {n}", np.full((*shape, 3), n, np.uint8), 1, mask=draw_mask(shape, n))
+        for n, shape in enumerate(shapes)
+    ]
+    plain = NewItem("plain", np.zeros((40, 32), np.uint8), 1)
+    assert all(not answer.duplicate for answer in datasets.append("drawn", [*new, plain]))
+    snapshot = datasets.open("drawn")
+    for item in new:
+        assert (datasets.read_mask(snapshot, snapshot.items[item.item_id]) == item.mask).all()
+        assert (datasets.read_pixels(snapshot, snapshot.items[item.item_id]) == item.pixels).all()
+    assert datasets.read_mask(snapshot, snapshot.items["plain"]) is None
+
+
+def test_a_duplicate_keeps_the_mask_that_it_had(datasets):
+    datasets.create("drawn")
+    pixels, first = np.zeros((20, 20), np.uint8), draw_mask((20, 20), 2)
+    twice = [NewItem("a", pixels, 1, mask=first), NewItem("a", pixels, 1, mask=~first)]
+    assert [answer.duplicate for answer in datasets.append("drawn", twice)] == [False, True]
+    datasets.append("drawn", [NewItem("a", pixels, 1, mask=~first)])
+    snapshot = datasets.open("drawn")
+    assert (datasets.read_mask(snapshot, snapshot.items["a"]) == first).all()
+
+
+def test_a_damaged_mask_is_named(datasets, store):
+    datasets.create("drawn")
+    datasets.append("drawn", [NewItem("a", np.zeros((20, 20), np.uint8), 1, mask=draw_mask((20, 20), 2))])
+    snapshot = datasets.open("drawn")
+    item = snapshot.items["a"]
+    other = replace(item, mask=item.place)
+    with pytest.raises(DataLoss, match="'a' of 'drawn' is damaged"):
+        datasets.read_mask(snapshot, other)
+    assert (datasets.read_pixels(snapshot, other) == 0).all()

@@ -5,7 +5,7 @@ import pytest
 from codec_parts import PAPER, draw_parts
 
 from services.codec import encode
-from services.codec.dataset import Change, NewItem
+from services.codec.changes import Change, NewItem
 from services.codec.encode import Encoder, fill_options
 from services.codec.encoding import Encodings, Options
 from services.codec.model import Codec

@@ -4,7 +4,8 @@ import time
 import numpy as np
 import pytest
 
-from services.codec.dataset import Appended, Change, Datasets, NewItem
+from services.codec.changes import Appended, Change, NewItem
+from services.codec.dataset import Datasets
 from services.codec.litter import list_grounds
 from services.codec.segments import Named
 from services.runtime.errors import DataLoss, NotFound, Unavailable
@@ -17,7 +18,8 @@ GRACE_S = 3600.0
 
 def make_items(count, first=0):
     pixels = [np.full((20, 24), number, np.uint8) for number in range(first, first + count)]
-    return [NewItem(f"part-{number}", one, one.nbytes) for number, one in enumerate(pixels, start=first)]
+    mask = np.ones((20, 24), dtype=np.bool_)
+    return [NewItem(f"part-{number}", one, one.nbytes, mask=mask) for number, one in enumerate(pixels, start=first)]
 
 
 def sweep_all(store, graces_later):
@@ -32,6 +34,7 @@ def list_kind(store, kind):
 
 def read_all(datasets, name="parts"):
     snapshot = datasets.open(name)
+    assert all(datasets.read_mask(snapshot, item) is not None for item in snapshot.items.values())
     return {item_id: datasets.read_pixels(snapshot, item) for item_id, item in snapshot.items.items()}
 
 

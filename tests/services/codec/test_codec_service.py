@@ -9,7 +9,7 @@ from codec_parts import PAPER, draw_parts
 import mekiki
 from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
 from mekiki.types.v1 import types_pb2
-from services.runtime.images import encode_tensor
+from services.runtime.images import encode_mask, encode_tensor
 from services.runtime.store import Store
 from tests.conftest import ROOT
 
@@ -292,3 +292,27 @@ async def test_an_image_larger_than_a_message_answers_its_own_error(serve):
         read_back = [item async for item in client.codec.read_items("parts")]
     assert [item.error is None for item in read_back] == [False, True]
     assert "MEKIKI_MAX_MESSAGE_BYTES" in str(read_back[0].error)
+
+
+async def test_masks_travel_only_when_asked_for(client):
+    await client.codec.create_dataset("drawn")
+    mask = np.zeros((24, 32), dtype=np.bool_)
+    mask[3:7, 5:20] = True
+    pixels = np.zeros((24, 32), np.uint8)
+    items = [mekiki.NewItem("bad", pixels, mask=mask), mekiki.NewItem("good", pixels)]
+    answers = [answer.value.item.has_mask async for answer in client.codec.append_items("drawn", items)]
+    assert answers == [True, False]
+    for metadata_only in (True, False):
+        found = client.codec.read_items("drawn", metadata_only=metadata_only, with_masks=True)
+        bad, good = [read async for read in found]
+        assert (bad.mask == mask).all()
+        assert good.mask is None
+        assert (bad.result is None) == metadata_only
+    assert [read.mask async for read in client.codec.read_items("drawn")] == [None, None]
+
+
+@pytest.mark.parametrize("mask", [encode_mask(np.ones((24, 31), dtype=np.bool_)), types_pb2.Mask(png=b"none")])
+async def test_a_mask_that_does_not_fit_is_refused(stub, client, mask):
+    await client.codec.create_dataset("drawn")
+    (answer,) = [each async for each in stub.AppendItems(iter([frame("1", "a", grey(), "drawn", mask=mask)]))]
+    assert "item.mask" in answer.error.message

@@ -98,7 +98,12 @@ class AsyncCodec:
                 yield answer
 
     async def read_items(
-        self, items: ItemsLike, *, metadata_only: bool = False, timeout_s: float | None = None
+        self,
+        items: ItemsLike,
+        *,
+        metadata_only: bool = False,
+        with_masks: bool = False,
+        timeout_s: float | None = None,
     ) -> AsyncGenerator[ReadItem, None]:
         """Reads items lazily, in the order of their identifiers; a damaged one carries its error.
 
@@ -109,9 +114,12 @@ class AsyncCodec:
         Args:
             items: a filter, or a data set's name for all of it.
             metadata_only: leave out the pixels.
+            with_masks: send the masks of those that have one, too.
             timeout_s: deadline of the whole stream; default an hour.
         """
-        request = codec_pb2.ReadItemsRequest(items=to_item_filter(items), metadata_only=metadata_only)
+        request = codec_pb2.ReadItemsRequest(
+            items=to_item_filter(items), metadata_only=metadata_only, with_masks=with_masks
+        )
         is_fixed = request.items.form != types_pb2.ITEM_FORM_PREPARED or bool(request.items.encoding_id)
         identify = _identify if is_fixed else None
         async with aclosing(self._funnel.read(self._stub.ReadItems, request, timeout_s, identify)) as responses:

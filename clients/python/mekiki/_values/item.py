@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mekiki import errors
 from mekiki._values.annotation import Affine, Annotation, time_of
-from mekiki._values.image import ImageLike, from_image, to_image
+from mekiki._values.image import ImageLike, from_image, from_mask, to_image, to_mask
 from mekiki.codec.v1 import codec_pb2
 
 
@@ -37,6 +38,8 @@ class Item:
     """Changes with every update."""
 
     create_time: datetime
+    has_mask: bool
+    """Whether a person's mask of it is stored; see `read_items`."""
 
     @property
     def label(self) -> str:
@@ -59,6 +62,7 @@ class Item:
             annotations=tuple(map(Annotation.from_proto, item.annotations)),
             etag=item.etag,
             create_time=time_of(item.create_time),
+            has_mask=item.has_mask,
         )
 
 
@@ -78,6 +82,8 @@ class NewItem:
     group: str = ""
     split: str = ""
     annotations: Sequence[Annotation] = ()
+    mask: NDArray[Any] | None = None
+    """(h, w) bool, of the image's size: which pixels the main label is about, such as those of a defect."""
 
     def to_proto(self) -> codec_pb2.NewItem:
         """For the wire; reads the file where the image is a path."""
@@ -88,6 +94,7 @@ class NewItem:
             group=self.group,
             split=self.split,
             annotations=[annotation.to_proto() for annotation in self.annotations],
+            mask=None if self.mask is None else to_mask(self.mask),
         )
 
 
@@ -141,6 +148,9 @@ class ReadItem:
     error: errors.MekikiError | None
     """What is wrong with this item; the stream goes on."""
 
+    mask: NDArray[np.bool_] | None
+    """(height, width) of the original; None where it has none or none was asked for."""
+
     @property
     def pixels(self) -> NDArray[Any]:
         """The pixels, (h, w) or (h, w, 1|3|4) uint8 or uint16, read-only.
@@ -162,6 +172,7 @@ class ReadItem:
             alignment=Alignment.from_proto(response.alignment) if response.HasField("alignment") else None,
             result=from_image(response.image) if response.HasField("image") else None,
             error=errors.from_status(response.error) if response.HasField("error") else None,
+            mask=from_mask(response.mask) if response.HasField("mask") else None,
         )
 
 

@@ -18,7 +18,7 @@ from mekiki import (
 )
 from mekiki._voc import VocImage, write_voc
 from mekiki.cli.codes import ExitCode
-from mekiki.cli.files import Places, write_pixels
+from mekiki.cli.files import Places, read_mask, write_pixels
 from mekiki.cli.folder import Folder, read_folder
 from mekiki.cli.output import Output
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
@@ -38,7 +38,8 @@ def push(
 ) -> None:
     """Push a folder of images to a data set, which is created when it is not there.
 
-    Item identifiers are the paths below the folder, so pushing again adds what is new.
+    Item identifiers are the paths below the folder, so pushing again adds what is new. Beside train/ and test/, masks
+    of defects are taken from ground_truth/<label>/<name>_mask.png, or masks/<label>/<name>.png.
     """
     with session(address, json=json) as (client, output):
         content = read_folder(folder)
@@ -66,7 +67,13 @@ def _create(client: Client, dataset: str) -> None:
 def _append(client: Client, output: Output, dataset: str, content: Folder) -> int:
     """Appends everything; returns how many items failed."""
     items = (
-        NewItem(file.item_id, file.path, labels=[file.label] if file.label else [], split=file.split)
+        NewItem(
+            file.item_id,
+            file.path,
+            labels=[file.label] if file.label else [],
+            split=file.split,
+            mask=read_mask(file.mask) if file.mask else None,
+        )
         for file in content.files
     )
     failed = 0

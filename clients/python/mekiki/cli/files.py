@@ -75,6 +75,18 @@ def paint_heatmap(pixels: Pixels, heat: NDArray[np.float32]) -> NDArray[np.uint8
     return eight_bits
 
 
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """A mask's file: where it is white.
+
+    Raises:
+        OSError: it is no PNG.
+    """
+    from PIL import Image  # noqa: PLC0415 -- as above
+
+    with Image.open(path, formats=("PNG",)) as image:
+        return np.asarray(image.convert("L")) >= 128
+
+
 def read_pixels(path: Path) -> Pixels:
     """An image file's pixels, to draw on.
 

@@ -8,6 +8,8 @@ from mekiki.cli.plain import to_item_id
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 SPLITS = ("train", "validation", "val", "test")
+MASKS = ("ground_truth", "masks")
+"""A folder beside the splits with masks: <label>/<name>.png, or <label>/<name>_mask.png as in MVTec AD."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class ImageFile:
 
     split: str
     label: str
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,15 @@ class Folder:
 
     files: tuple[ImageFile, ...]
     ignored: tuple[str, ...]
-    """Folders beside the splits, such as masks: they hold no images of the data set."""
+    """Folders beside the splits that were not looked into."""
 
 
 def read_folder(folder: Path) -> Folder:
     """The images of a folder, by name.
 
     The layout is `train/<label>/...` and `test/<label>/...` where there is one of the folders train, validation, val,
-    test; else `<label>/...`. Images that lie directly in a split or in the folder have no label.
+    test; else `<label>/...`. Images that lie directly in a split or in the folder have no label. Beside the splits a
+    folder ground_truth or masks may hold masks.
 
     Raises:
         ValueError: it is no folder, or holds no images.
@@ -44,19 +48,26 @@ def read_folder(folder: Path) -> Folder:
         raise ValueError(f"{folder} is not a folder")
     beneath = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     splits = [path for path in beneath if path.name in SPLITS]
-    ignored = tuple(path.name for path in beneath if splits and path not in splits)
+    masks = [path for path in beneath if splits and path.name in MASKS]
+    ignored = tuple(path.name for path in beneath if splits and path not in (*splits, *masks))
     roots = [(path, path.name) for path in splits] or [(folder, "")]
-    files = tuple(file for root, split in roots for file in _read_split(folder, root, split))
+    files = tuple(file for root, split in roots for file in _read_split(folder, root, split, masks))
     if not files:
         raise ValueError(f"{folder} holds no images; the layout is train/<label>, test/<label> or <label>")
     return Folder(files, ignored)
 
 
-def _read_split(folder: Path, root: Path, split: str) -> Iterator[ImageFile]:
+def _read_split(folder: Path, root: Path, split: str, masks: Sequence[Path]) -> Iterator[ImageFile]:
     for path in _images_beneath(root):
         inside = path.relative_to(root).parts
         label = inside[0] if len(inside) > 1 else ""
-        yield ImageFile(path, to_item_id(path.relative_to(folder).as_posix()), split, to_item_id(label))
+        item_id = to_item_id(path.relative_to(folder).as_posix())
+        yield ImageFile(path, item_id, split, to_item_id(label), _find_mask(path.relative_to(root), masks))
+
+
+def _find_mask(image: Path, masks: Sequence[Path]) -> Path | None:
+    places = (folder / image.parent / f"{image.stem}{end}.png" for folder in masks for end in ("_mask", ""))
+    return next((place for place in places if place.is_file()), None)
 
 
 def list_images(places: Sequence[Path]) -> tuple[Path, ...]:
