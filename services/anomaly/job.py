@@ -15,10 +15,11 @@ from services.anomaly.backbones import SMALL_BACKBONE, hub_repo
 from services.anomaly.catalogue import About, Calibration, Catalogue, Entry
 from services.anomaly.config import AnomalySettings
 from services.anomaly.engines.training import Journal, Progress
-from services.anomaly.evaluate import evaluate_scores
+from services.anomaly.examine import SCORING, Examiner
 from services.anomaly.frames import Framing
 from services.anomaly.intake import take_items
 from services.anomaly.model import Detector, choose_device
+from services.anomaly.report_messages import write_examination
 from services.anomaly.shelf import to_threshold
 from services.anomaly.threshold import choose_threshold, count_needed_normals, split_folds
 from services.anomaly.training import PatchOptions, Plan, load_model, save_model, train_model
@@ -28,7 +29,6 @@ from services.runtime.weights import Weights, find_weights
 from services.runtime.worker import Handler, Job, run_job
 
 READING = "reading images"
-SCORING = "scoring images"
 
 
 def train_detector(request: anomaly_pb2.TrainDetectorRequest, job: Job) -> anomaly_pb2.TrainDetectorResponse:
@@ -79,24 +79,9 @@ def evaluate_detector(request: anomaly_pb2.EvaluateDetectorRequest, job: Job) ->
     settings: AnomalySettings = job.settings
     entry, detector = _open_detector(Catalogue.open(job.store), request.detector, settings)
     normal_labels = set(request.normal_labels) or {"good"}
-    found: list[anomaly_pb2.ItemScore] = []
     with mekiki.Client(settings.codec_address, options=worker_options(settings)) as codec:
-        total = sum(1 for _ in codec.codec.read_items(request.items, metadata_only=True))
-        for item, taken in take_items(codec, request.items, entry.about):
-            score = _score(detector, taken.pixels, frozenset(), job, len(found), total)
-            found.append(
-                anomaly_pb2.ItemScore(item_id=item.item_id, label=item.label, score=score, aligned=taken.aligned)
-            )
-    labels = [item.label for item in found]
-    evaluation = evaluate_scores(
-        np.array([item.score for item in found]),
-        np.array([label not in normal_labels for label in labels], dtype=np.bool_),
-        labels,
-        None if detector.threshold is None else detector.threshold.value,
-    )
-    response = messages.write_evaluation(evaluation, messages.write_model(entry, detector.normals.version))
-    response.scores.extend(found)
-    return response
+        examiner = Examiner(codec, detector, entry.about, request.items, normal_labels)
+        return write_examination(examiner.examine(job.report), messages.write_model(entry, detector.normals.version))
 
 
 def _find_weights(backbone: str, settings: AnomalySettings) -> Weights | None:

@@ -11,7 +11,6 @@ from services.anomaly.backbones import DEFAULT_BACKBONE, hub_repo
 from services.anomaly.bank import Census
 from services.anomaly.catalogue import Calibration, Entry, Reference
 from services.anomaly.engines import losses
-from services.anomaly.evaluate import Evaluation, Rate
 from services.anomaly.frames import Placement
 from services.anomaly.model import Verdict
 from services.anomaly.training import MetricOptions, PatchOptions, Plan
@@ -218,36 +217,6 @@ def write_verdict(
         aligned=aligned,
         image_width=placement.shape[1],
         image_height=placement.shape[0],
-    )
-
-
-def write_rate(rate: Rate | None) -> anomaly_pb2.Rate | None:
-    """A share with its interval."""
-    if rate is None:
-        return None
-    return anomaly_pb2.Rate(count=rate.count, total=rate.total, lower=rate.low, upper=rate.high)
-
-
-def write_evaluation(evaluation: Evaluation, model: types_pb2.ModelRef) -> anomaly_pb2.EvaluateDetectorResponse:
-    """The figures of EvaluateDetector; the items' scores are added by the caller."""
-    points = [
-        anomaly_pb2.RocPoint(false_alarm_rate=point.false_alarm_rate, detection_rate=point.detection_rate)
-        for point in evaluation.roc
-    ]
-    labels = [
-        anomaly_pb2.LabelEvaluation(
-            label=label.label, item_count=label.count, image_auroc=label.auroc, anomalous=write_rate(label.anomalous)
-        )
-        for label in evaluation.labels
-    ]
-    return anomaly_pb2.EvaluateDetectorResponse(
-        image_auroc=evaluation.auroc,
-        average_precision=evaluation.average_precision,
-        false_alarms=write_rate(evaluation.false_alarms),
-        misses=write_rate(evaluation.misses),
-        labels=labels,
-        roc=points,
-        model=model,
     )
 
 

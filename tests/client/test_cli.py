@@ -381,7 +381,24 @@ def evaluated(calibrated):
         response.misses.CopyFrom(anomaly_pb2.Rate(count=3, total=10, lower=0.067, upper=0.652))
         response.labels[0].anomalous.CopyFrom(anomaly_pb2.Rate(count=1, total=20))
         response.labels[1].anomalous.CopyFrom(anomaly_pb2.Rate(count=7, total=10))
+        response.f1 = 0.7778
     return response
+
+
+def test_evaluating_tells_of_pixels_and_warns_of_shortcuts(server, mekiki):
+    response = evaluated(calibrated=False)
+    response.pixels.CopyFrom(anomaly_pb2.PixelEvaluation(auroc=0.97, pro=0.91, item_count=28))
+    response.labels[1].pixels.CopyFrom(anomaly_pb2.PixelEvaluation(auroc=0.96, pro=0.9, item_count=28))
+    response.shortcuts.add(name="brightness", image_auroc=0.6, lower=0.4, upper=0.8)
+    response.shortcuts.add(name="background", image_auroc=0.85, lower=0.7, upper=0.95, flatters=True)
+    ends_with(server, "EvaluateDetector", response)
+    result = mekiki("evaluate", "parts", "screws")
+    assert "pixels of 28 items: AUROC 0.9700, per-region overlap 0.9100" in result.stdout
+    assert ["bent", "10", "0.9800", "0.9600", "0.9000"] in [line.split() for line in result.stdout.splitlines()]
+    assert "the background alone tells good from bad, AUROC 0.85" in result.stderr
+    assert "brightness" not in result.stderr
+    (told,) = lines(mekiki("evaluate", "parts", "screws", "--json"))
+    assert (told["pixels"]["pro"], told["shortcuts"][1]["flatters"]) == (0.91, True)
 
 
 def test_evaluating_tells_false_alarms_and_misses_by_label(server, mekiki):
@@ -393,6 +410,7 @@ def test_evaluating_tells_false_alarms_and_misses_by_label(server, mekiki):
     assert "AUROC 0.9876" in result.stdout
     assert "threshold 0.5" in result.stdout
     assert "false alarms 1 of 20 (5.0%; 95 % interval 0.1% to 24.9%), misses 3 of 10 (30.0%" in result.stdout
+    assert "F1 0.7778" in result.stdout
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["good", "20", "1"] in rows
     assert ["bent", "10", "0.9800", "3"] in rows

@@ -37,7 +37,15 @@ from mekiki._values.dataset import (
     ItemFilter,
     ItemsLike,
 )
-from mekiki._values.evaluation import Calibration, Evaluation, ItemScore, LabelEvaluation, Rate
+from mekiki._values.evaluation import (
+    Calibration,
+    Evaluation,
+    ItemScore,
+    LabelEvaluation,
+    PixelEvaluation,
+    Rate,
+    Shortcut,
+)
 from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import Heatmap, ImageLike, ItemForm, ItemRef
 from mekiki._values.item import Alignment, AppendedItem, Item, NewItem, PreparedImage, ReadItem
@@ -102,6 +110,7 @@ __all__ = [
     "NewItem",
     "Operation",
     "PatchEngine",
+    "PixelEvaluation",
     "PreparedImage",
     "Progress",
     "Rate",
@@ -109,6 +118,7 @@ __all__ = [
     "RetryPolicy",
     "ScoredImage",
     "ServiceStatus",
+    "Shortcut",
     "Threshold",
     "Verdict",
     "WeightsOrigin",

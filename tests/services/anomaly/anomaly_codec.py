@@ -38,6 +38,7 @@ class FakeItem:
     label: str = "good"
     split: str = "train"
     group: str = ""
+    mask: np.ndarray | None = None
 
 
 class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
@@ -52,9 +53,16 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
     async def ReadItems(self, request, context):  # noqa: N802
         self.check(request.items.dataset)
         for item in self.select(request.items):
-            described = codec_pb2.Item(item_id=item.item_id, labels=[item.label], split=item.split, group=item.group)
+            described = codec_pb2.Item(
+                item_id=item.item_id,
+                labels=[item.label],
+                split=item.split,
+                group=item.group,
+                has_mask=item.mask is not None,
+            )
             if request.metadata_only:
-                yield codec_pb2.ReadItemsResponse(item=described)
+                mask = encode_mask(item.mask) if request.with_masks and item.mask is not None else None
+                yield codec_pb2.ReadItemsResponse(item=described, mask=mask)
             elif request.items.form == types_pb2.ITEM_FORM_PREPARED:
                 image, alignment = encode_tensor(prepare(item.pixels)), describe(aligned=True)
                 yield codec_pb2.ReadItemsResponse(item=described, image=image, alignment=alignment)

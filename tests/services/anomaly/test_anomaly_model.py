@@ -6,7 +6,7 @@ import pytest
 import torch
 from anomaly_parts import CPU, PART_MASK, QUICK, SILENT, draw_part, draw_parts, enroll_parts, open_bank, train_parts
 
-from services.anomaly.evaluate import compute_auroc
+from services.anomaly.curves import compute_auroc
 from services.anomaly.frames import Framing, Placement
 from services.anomaly.model import Detector, choose_device
 from services.anomaly.threshold import Threshold

@@ -25,7 +25,12 @@ from tests.conftest import ROOT
 
 NORMALS = [FakeItem(f"good-{number:02d}", send(part)) for number, part in enumerate(draw_parts(24))]
 TEST = [FakeItem(f"test-good-{n}", send(draw_part(500 + n)), "good", "test") for n in range(6)]
-TEST += [FakeItem(f"test-cross-{n}", send(draw_part(600 + n, defect=True)), "cross", "test") for n in range(6)]
+CROSS = np.zeros(SENT_SHAPE, dtype=np.bool_)
+CROSS[56:80, 128:152] = True  # frame (60, 30)
+TEST += [
+    FakeItem(f"test-cross-{n}", send(draw_part(600 + n, defect=True)), "cross", "test", mask=CROSS if n < 5 else None)
+    for n in range(6)
+]
 PARTS = {"dataset": DATASET}
 PREPARED = mekiki.ItemForm.PREPARED
 GOOD, BAD = TEST[0].pixels, TEST[6].pixels
@@ -434,5 +439,12 @@ async def test_an_evaluation_reports_what_the_scores_say(prepared, job):
     assert response.image_auroc > 0.95
     assert not response.HasField("misses")
     assert [label.label for label in response.labels] == ["cross", "good"]
+    assert response.pixels.item_count == 11  # one cross has no mask
+    assert response.pixels.auroc > 0.95
+    assert 0.6 < response.pixels.pro <= 1
+    assert [label.HasField("pixels") for label in response.labels] == [True, False]
+    assert response.labels[0].pixels == response.pixels  # the only kind of defect
+    assert [control.name for control in response.shortcuts] == ["brightness", "background"]
+    assert not response.shortcuts[1].flatters
     served = await prepared.score_image("parts", mekiki.ItemRef(DATASET, "test-cross-3"))
     assert {score.item_id: score.score for score in response.scores}["test-cross-3"] == served.score

@@ -46,6 +46,50 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class PixelEvaluation:
+    """How well heat maps lie on masks."""
+
+    auroc: float | None
+    """Area under the ROC curve over pixels, 0 to 1; None without defective or without good pixels."""
+
+    pro: float | None
+    """Area under the per-region overlap up to .3 of the good pixels, 0 to 1 (Bergmann et al., 2021)."""
+
+    item_count: int
+    """Items whose pixels count: normal ones, and anomalous ones that have a mask."""
+
+    @classmethod
+    def from_proto(cls, pixels: anomaly_pb2.PixelEvaluation) -> Self:
+        """From the wire."""
+        return cls(
+            auroc=pixels.auroc if pixels.HasField("auroc") else None,
+            pro=pixels.pro if pixels.HasField("pro") else None,
+            item_count=pixels.item_count,
+        )
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A control: what one simple look at the images reaches that does not see the part."""
+
+    name: str
+    """ "brightness": the image's mean; "background": what is not the part, or the rim where that is unknown."""
+
+    image_auroc: float
+    lower: float
+    upper: float
+    """Ends of the 99 % interval (Hanley and McNeil, 1982)."""
+
+    flatters: bool
+    """It is above chance: good and bad images differ in more than the part, and figures on this data set flatter."""
+
+    @classmethod
+    def from_proto(cls, shortcut: anomaly_pb2.Shortcut) -> Self:
+        """From the wire."""
+        return cls(shortcut.name, shortcut.image_auroc, shortcut.lower, shortcut.upper, shortcut.flatters)
+
+
+@dataclass(frozen=True)
 class LabelEvaluation:
     """How one label fares."""
 
@@ -57,6 +101,9 @@ class LabelEvaluation:
     anomalous: Rate | None
     """Items called anomalous; None without a threshold."""
 
+    pixels: PixelEvaluation | None
+    """Of its masks and the normal items; None for normal labels, and where no item has a mask."""
+
     @classmethod
     def from_proto(cls, label: anomaly_pb2.LabelEvaluation) -> Self:
         """From the wire."""
@@ -65,6 +112,7 @@ class LabelEvaluation:
             item_count=label.item_count,
             image_auroc=label.image_auroc if label.HasField("image_auroc") else None,
             anomalous=Rate.from_proto(label.anomalous) if label.HasField("anomalous") else None,
+            pixels=PixelEvaluation.from_proto(label.pixels) if label.HasField("pixels") else None,
         )
 
 
@@ -103,6 +151,14 @@ class Evaluation:
 
     scores: tuple[ItemScore, ...]
     model: ModelRef
+    f1: float | None
+    """Of the verdicts on anomalies, 0 to 1; None without a threshold."""
+
+    pixels: PixelEvaluation | None
+    """None where no item has a mask."""
+
+    shortcuts: tuple[Shortcut, ...]
+    """What would be reached without looking at the part."""
 
     @classmethod
     def from_proto(cls, response: anomaly_pb2.EvaluateDetectorResponse) -> Self:
@@ -117,4 +173,7 @@ class Evaluation:
             roc=np.array(roc, np.float64).reshape(-1, 2),
             scores=tuple(map(ItemScore.from_proto, response.scores)),
             model=ModelRef.from_proto(response.model),
+            f1=response.f1 if response.HasField("f1") else None,
+            pixels=PixelEvaluation.from_proto(response.pixels) if response.HasField("pixels") else None,
+            shortcuts=tuple(map(Shortcut.from_proto, response.shortcuts)),
         )

@@ -11,7 +11,8 @@ from mekiki.cli.codes import EPILOG, ExitCode
 from mekiki.cli.context import context
 from mekiki.cli.datasets import encode, export, pull, push
 from mekiki.cli.deletion import delete
-from mekiki.cli.detectors import calibrate, enroll, evaluate, forget, promote, rollback
+from mekiki.cli.detectors import calibrate, enroll, forget, promote, rollback
+from mekiki.cli.evaluation import evaluate
 from mekiki.cli.models import annotate, classify, explain, score
 from mekiki.cli.showcase import demo, sample_parts
 from mekiki.cli.state import ops, status

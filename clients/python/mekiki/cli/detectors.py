@@ -9,11 +9,8 @@ from mekiki import (
     Detector,
     EnrolledItem,
     Enrolment,
-    Evaluation,
     ItemFilter,
     ItemRef,
-    LabelEvaluation,
-    Rate,
     Threshold,
 )
 from mekiki.cli.datasets import DatasetName, Labels, Splits
@@ -143,57 +140,3 @@ def say_threshold(threshold: Threshold, output: Output) -> None:
         f"threshold {threshold.value:.4g}: at most {threshold.false_alarm_rate:.2%} false alarms, "
         f"with {threshold.confidence:.0%} confidence, from {threshold.normal_count} normals"
     )
-
-
-def evaluate(
-    detector: DetectorName,
-    dataset: DatasetName,
-    *,
-    normal_label: Annotated[
-        list[str] | None, typer.Option(help='Items with this first label are normal; may be repeated; default "good".')
-    ] = None,
-    split: Splits = None,
-    label: Labels = None,
-    address: Address = DEFAULT_ADDRESS,
-    json: Json = False,
-) -> None:
-    """Measure a detector on labelled items: AUROC, and false alarms and misses at its threshold.
-
-    Without --split and --label the items are those of split "test".
-    """
-    wanted = select_items(dataset, split, label, otherwise="test")
-    normal = normal_label or ["good"]
-    with session(address, json=json) as (client, output):
-        threshold = client.anomaly.get_detector(detector).threshold
-        operation = client.anomaly.evaluate_detector(detector, wanted, normal_labels=normal)
-        evaluation = follow(operation, output, f"evaluating {detector}")
-        _say_evaluation(evaluation, threshold, output)
-        rows = (_row(each, is_normal=each.label in normal) for each in evaluation.labels)
-        output.table(["label", "items", "auroc", "false alarms", "misses"], rows)
-        output.value({**vars(evaluation), "threshold": threshold})
-
-
-def _say_evaluation(evaluation: Evaluation, threshold: Threshold | None, output: Output) -> None:
-    model = evaluation.model
-    output.say(
-        f"{model.name} version {model.version}, bank version {model.bank_version}: AUROC {evaluation.image_auroc:.4f}, "
-        f"average precision {evaluation.average_precision:.4f}"
-    )
-    if threshold is None or evaluation.false_alarms is None or evaluation.misses is None:
-        output.say("not calibrated, so there are neither false alarms nor misses")
-        return
-    say_threshold(threshold, output)
-    output.say(f"false alarms {_tell_rate(evaluation.false_alarms)}, misses {_tell_rate(evaluation.misses)}")
-
-
-def _tell_rate(rate: Rate) -> str:
-    return f"{rate.count} of {rate.total} ({rate.share:.1%}; 95 % interval {rate.lower:.1%} to {rate.upper:.1%})"
-
-
-def _row(told: LabelEvaluation, *, is_normal: bool) -> list[object]:
-    auroc = "" if told.image_auroc is None else f"{told.image_auroc:.4f}"
-    if told.anomalous is None:
-        return [told.label, told.item_count, auroc, "", ""]
-    if is_normal:
-        return [told.label, told.item_count, auroc, told.anomalous.count, ""]
-    return [told.label, told.item_count, auroc, "", told.anomalous.total - told.anomalous.count]

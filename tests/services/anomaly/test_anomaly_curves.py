@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from services.anomaly.evaluate import (
-    PixelCurve,
+from services.anomaly.curves import (
     compute_auroc,
     compute_average_precision,
+    compute_f1,
     count_rate,
     evaluate_scores,
     trace_roc,
@@ -56,7 +56,7 @@ def test_rates_at_the_threshold_count_what_is_strictly_above_it():
 
 def test_without_a_threshold_there_are_no_rates():
     figures = evaluate_scores(np.array([0.0, 1]), np.array([False, True]), ["good", "bad"], None)
-    assert (figures.auroc, figures.false_alarms, figures.misses) == (1, None, None)
+    assert (figures.auroc, figures.false_alarms, figures.misses, figures.f1) == (1, None, None, None)
     assert all(label.anomalous is None for label in figures.labels)
 
 
@@ -73,12 +73,8 @@ def test_images_of_one_kind_only_are_refused():
         compute_auroc(np.zeros(3), np.zeros(3, bool))
 
 
-def test_pixel_auroc_over_many_images_is_that_of_all_their_pixels():
-    random = np.random.default_rng(2)
-    heat = random.integers(0, 50, (4, 20, 30)).astype(np.float32) / 8  # exact in half precision, with ties
-    truth = random.random(heat.shape) < heat / 12
-    curve = PixelCurve()
-    assert curve.compute_auroc() is None
-    for image, mask in zip(heat, truth, strict=True):
-        curve.add(image, mask)
-    assert curve.compute_auroc() == pytest.approx(roc_auc_score(truth.ravel(), heat.ravel()), abs=1e-12)
+@pytest.mark.parametrize("seed", range(3))
+def test_f1_agrees_with_an_independent_implementation(seed):
+    scores, bad = draw_scores(seed, ties=False)
+    assert compute_f1(scores > 0.5, bad) == pytest.approx(f1_score(bad, scores > 0.5), abs=1e-12)
+    assert evaluate_scores(scores, bad, ["x"] * 80, 0.5).f1 == compute_f1(scores > 0.5, bad)

@@ -48,6 +48,7 @@ class Evaluation:
     roc: tuple[RocPoint, ...]
     false_alarms: Rate | None  # at the threshold, None where the detector has none
     misses: Rate | None
+    f1: float | None
     labels: tuple[LabelFigures, ...]  # by label
 
 
@@ -75,6 +76,7 @@ def evaluate_scores(
         roc=trace_roc(scores, is_bad),
         false_alarms=count_rate(above[~is_bad]) if known else None,
         misses=count_rate(~above[is_bad]) if known else None,
+        f1=compute_f1(above, is_bad) if known else None,
         labels=tuple(
             _judge_label(label, named == label, scores, is_bad, above if known else None)
             for label in sorted(set(labels))
@@ -100,6 +102,12 @@ def compute_average_precision(scores: NDArray[np.float64], is_bad: NDArray[np.bo
     return float((gained * detected / raised).sum())
 
 
+def compute_f1(is_called_bad: NDArray[np.bool_], is_bad: NDArray[np.bool_]) -> float:
+    """The harmonic mean of precision and recall of bad images, 0 to 1."""
+    found = int((is_called_bad & is_bad).sum())
+    return 2 * found / (int(is_called_bad.sum()) + int(is_bad.sum()))
+
+
 def trace_roc(scores: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> tuple[RocPoint, ...]:
     """The curve from (0, 0) to (1, 1), a point for each distinct score."""
     _check_both_kinds(is_bad)
@@ -115,32 +123,6 @@ def count_rate(hits: NDArray[np.bool_], confidence: float = 0.95) -> Rate:
     low = float(special.betaincinv(count, total - count + 1, tail)) if count > 0 else 0.0
     high = float(special.betaincinv(count + 1, total - count, 1 - tail)) if count < total else 1.0
     return Rate(count, total, count / total if total else 0.0, low, high)
-
-
-class PixelCurve:
-    """Pixel AUROC over any number of heat maps in constant memory.
-
-    Heat is counted in the 65,536 values of half precision, which keep its order to 0.1 %; over those it is exact.
-    """
-
-    def __init__(self) -> None:
-        self._counts = np.zeros((2, 1 << 16), dtype=np.int64)  # good and bad pixels by the bits of their heat
-
-    def add(self, heatmap: NDArray[np.float32], truth: NDArray[np.bool_]) -> None:
-        """Count an image; heat is at least 0, so the order of its bits is the order of its values."""
-        if heatmap.shape != truth.shape:
-            raise InvalidArgument("mask", f"must have the shape of the image {heatmap.shape}, got {truth.shape}")
-        bits = np.clip(heatmap, 0, 65504).astype(np.float16).view(np.uint16)
-        for kind, chosen in enumerate((~truth, truth)):
-            self._counts[kind] += np.bincount(bits[chosen], minlength=1 << 16)
-
-    def compute_auroc(self) -> float | None:
-        """The probability that a defective pixel is hotter than a good one; None before there are both."""
-        good, bad = self._counts
-        if not good.sum() or not bad.sum():
-            return None
-        below = np.cumsum(good) - good
-        return float((bad * (below + good / 2)).sum() / (float(good.sum()) * float(bad.sum())))
 
 
 def _count_at_distinct_scores(
