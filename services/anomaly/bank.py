@@ -8,18 +8,16 @@ Searches read one frozen `Snapshot`, which writers replace and never change.
 import hashlib
 import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from services.anomaly.engines.engine import Embedding, Layout, Neighbours
+from services.anomaly.engines.engine import Embedding, Layout
 from services.anomaly.segment import Rows, Segment
-from services.runtime.errors import Conflict, DataLoss, FailedPrecondition, MekikiError, NotFound
+from services.anomaly.snapshot import Snapshot
+from services.runtime.errors import Conflict, DataLoss, MekikiError, NotFound
 
 # A merge writes both segments again; beyond this size the search through one more segment is cheaper.
 _LARGEST_MERGE_BYTES = 256 << 20
@@ -69,58 +67,6 @@ class ManifestLog(Protocol):
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The bank at one version, ready to be searched; an engine sees it as `NormalItems`."""
-
-    version: int
-    segments: tuple[Segment, ...] = ()
-    forgotten: Mapping[str, frozenset[str]] = field(default_factory=dict)  # segment key -> item ids that count no more
-
-    @property
-    def items(self) -> frozenset[str]:
-        """The ids of all items that count."""
-        return frozenset(item for segment in self.segments for item in self._live(segment))
-
-    def nearest(
-        self, vectors: NDArray[np.float16], cells: NDArray[np.int32], exclude: AbstractSet[str] = frozenset()
-    ) -> Neighbours:
-        """The nearest vector for each query (n, d) that belongs to none of the items in `exclude`.
-
-        Raises:
-            FailedPrecondition: BANK_EMPTY, nothing is left to compare with.
-        """
-        queries = vectors.astype(np.float32)
-        distances = np.full(len(queries), np.inf, dtype=np.float32)
-        items = np.full(len(queries), "", dtype=object)
-        for segment in self.segments:
-            found, owners = segment.nearest(queries, cells, exclude | self._gone(segment))
-            names = np.array(segment.rows.items, dtype=object)[owners]
-            closer = (found < distances) | ((found == distances) & np.isfinite(found) & (names < items))
-            distances[closer], items[closer] = found[closer], names[closer]
-        if np.isinf(distances).any():
-            raise FailedPrecondition("BANK_EMPTY", "no normal item is left to compare with: enroll some first")
-        return Neighbours(np.sqrt(distances), tuple(items))
-
-    def all_vectors(self, exclude: AbstractSet[str] = frozenset()) -> NDArray[np.float16]:
-        """(n, d) every vector that counts, ordered by item id, without the items in `exclude`."""
-        parts = [segment.rows.without(exclude | self._gone(segment)) for segment in self.segments]
-        if not any(part.items for part in parts):
-            raise FailedPrecondition("BANK_EMPTY", "no normal item is left to compare with: enroll some first")
-        return Rows.join(parts).vectors
-
-    def _gone(self, segment: Segment) -> AbstractSet[str]:
-        return self.forgotten.get(segment.key, frozenset())
-
-    def _live(self, segment: Segment) -> Iterable[str]:
-        gone = self._gone(segment)
-        return (item for item in segment.rows.items if item not in gone)
-
-    def live_rows(self, segment: Segment) -> Rows:
-        """The rows of `segment` without forgotten items."""
-        return segment.rows.without(self._gone(segment))
-
-
-@dataclass(frozen=True)
 class Change:
     """What an acknowledged change did."""
 
@@ -130,9 +76,15 @@ class Change:
 
 
 class Bank:
-    """The bank of one detector. Searching never waits: take `snapshot` and search that."""
+    """The bank of one detector. Searching never waits: take `snapshot` and search that.
 
-    def __init__(self, store: Store, log: ManifestLog, layout: Layout) -> None:
+    `prepare` makes ready what judging by a version needs, before that version is shown.
+    """
+
+    def __init__(
+        self, store: Store, log: ManifestLog, layout: Layout, prepare: Callable[[Snapshot], None] = lambda _: None
+    ) -> None:
+        self._prepare = prepare
         self._store = store
         self._log = log
         self._layout = layout
@@ -183,7 +135,7 @@ class Bank:
         manifest = self._log.latest()
         while manifest.number != self._snapshot.version:
             try:
-                self._snapshot = self._load(manifest)
+                self._show(self._load(manifest))
             except NotFound as error:  # a segment was merged away after this manifest was read
                 newer = self._log.latest()
                 if newer.number == manifest.number:
@@ -250,9 +202,14 @@ class Bank:
             named = {entry["key"] for entry in self._log.latest().body.get("segments", [])}
             self._discard(after - before - named)
             return False
-        self._snapshot = following
+        self._show(following)
         self._discard(before - after)
         return True
+
+    def _show(self, snapshot: Snapshot) -> None:
+        if snapshot.items:
+            self._prepare(snapshot)
+        self._snapshot = snapshot
 
     def _discard(self, keys: AbstractSet[str]) -> None:
         for key in keys:

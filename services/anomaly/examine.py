@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 import mekiki
 from mekiki.types.v1 import types_pb2
-from services.anomaly.catalogue import About
 from services.anomaly.curves import Evaluation, evaluate_scores
+from services.anomaly.entries import About
 from services.anomaly.frames import Placement
 from services.anomaly.intake import Taken, take_items
 from services.anomaly.model import Detector

@@ -2,8 +2,9 @@
 
 from prometheus_client import Counter, Gauge
 
-from services.anomaly.bank import Snapshot
-from services.anomaly.catalogue import KIND, Entry
+from services.anomaly.entries import KIND, Entry
+from services.anomaly.snapshot import Snapshot
+from services.anomaly.watched import Watched
 from services.runtime.model_metrics import MODELS
 
 DETECTOR_VERSION = Gauge("mekiki_detector_version", "The version that serves.", [KIND])
@@ -12,6 +13,12 @@ BANK_ITEMS = Gauge("mekiki_bank_items", "Normal items in its bank, as this repli
 VERDICTS = Counter(
     "mekiki_verdicts", "Images judged: normal, anomalous, or none before there is a threshold.", [KIND, "verdict"]
 )
+DRIFT_EVIDENCE = Gauge(
+    "mekiki_drift_evidence",
+    "Evidence that scores have risen since the calibration, in this replica; 100 signals drift.",
+    [KIND],
+)
+DRIFTED = Gauge("mekiki_drifted", "1 once drift was signalled in this replica, 0 before.", [KIND])
 _WORDS = {None: "none", False: "normal", True: "anomalous"}
 
 
@@ -31,12 +38,18 @@ class Figures:
             BANK_VERSION.labels(entry.name).set(snapshot.version)
             BANK_ITEMS.labels(entry.name).set(len(snapshot.items))
 
+    def show_drift(self, entry: Entry, watched: Watched) -> None:
+        """Shows what the images since the calibration say."""
+        if watched.drift is not None:
+            DRIFT_EVIDENCE.labels(entry.name).set(watched.drift.evidence)
+            DRIFTED.labels(entry.name).set(watched.drift.drifted)
+
     def keep(self, names: set[str]) -> None:
         """Forgets all detectors but those."""
         for name in self._shown.keys() - names:
             del self._shown[name]
             MODELS.forget(KIND, name)
-            for metric in (DETECTOR_VERSION, BANK_VERSION, BANK_ITEMS, VERDICTS):
+            for metric in (DETECTOR_VERSION, BANK_VERSION, BANK_ITEMS, VERDICTS, DRIFT_EVIDENCE, DRIFTED):
                 metric.remove_by_labels({KIND: name})
 
 

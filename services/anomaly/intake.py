@@ -7,7 +7,7 @@ import numpy as np
 
 import mekiki
 from mekiki.types.v1 import types_pb2
-from services.anomaly.catalogue import About
+from services.anomaly.entries import About
 from services.anomaly.frames import Placement
 from services.runtime.errors import NotFound
 from services.runtime.images import ImageReader, Pixels, filter_one

@@ -1,6 +1,7 @@
 """The worker of anomaly's operations: `python -m services.anomaly.job anomaly/operations/<id>`."""
 
 import dataclasses
+import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -12,9 +13,10 @@ from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
 from services.anomaly import messages
 from services.anomaly.backbones import SMALL_BACKBONE, hub_repo
-from services.anomaly.catalogue import About, Calibration, Catalogue, Entry
+from services.anomaly.catalogue import Catalogue
 from services.anomaly.config import AnomalySettings
 from services.anomaly.engines.training import Journal, Progress
+from services.anomaly.entries import About, Calibration, Entry
 from services.anomaly.examine import SCORING, Examiner
 from services.anomaly.frames import Framing
 from services.anomaly.intake import take_items
@@ -22,7 +24,7 @@ from services.anomaly.model import Detector, choose_device
 from services.anomaly.report_messages import write_examination
 from services.anomaly.shelf import to_threshold
 from services.anomaly.threshold import choose_threshold, count_needed_normals, split_folds
-from services.anomaly.training import PatchOptions, Plan, load_model, save_model, train_model
+from services.anomaly.training import Plan, load_model, save_model, train_model
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.neighbours import worker_options
 from services.runtime.weights import Weights, find_weights
@@ -64,13 +66,16 @@ def calibrate_detector(
         described = [read.item for read in codec.codec.read_items(request.items, metadata_only=True)]
         _check_enough(len(described), rate, confidence)
         apart = _keep_apart(described, detector.normals.items, settings.calibration_folds)
-        scores = [
-            _score(detector, taken.pixels, apart.get(item.item_id, frozenset()), job, number, len(described))
-            for number, (item, taken) in enumerate(take_items(codec, request.items, entry.about))
-        ]
+        scores: list[float] = []
+        for exclude, ids in _sort_by_fold(described, apart).items():
+            fold = types_pb2.ItemFilter(dataset=request.items.dataset, item_ids=ids)
+            for _, taken in take_items(codec, fold, entry.about):
+                job.report(SCORING, len(scores), len(described))
+                scores.append(detector.measure(taken.pixels, exclude))
     threshold = choose_threshold(np.array(scores), rate, confidence)
-    calibration = Calibration(threshold.value, rate, confidence, len(scores), detector.normals.version, _now())
-    catalogue.calibrate(entry, calibration)
+    key = f"scores/{secrets.token_hex(16)}.safetensors"
+    calibration = Calibration(threshold.value, rate, confidence, len(scores), detector.normals.version, _now(), key)
+    catalogue.calibrate(entry, calibration, np.array(scores))
     return anomaly_pb2.CalibrateDetectorResponse(threshold=messages.write_threshold(calibration), scores=sorted(scores))
 
 
@@ -135,7 +140,7 @@ def _report(progress: Progress, job: Job) -> None:
 
 def _describe(plan: Plan, dataset: str, encoding: mekiki.Encoding | None, weights: Weights | None) -> About:
     return About(
-        engine="patch" if isinstance(plan.options, PatchOptions) else "metric",
+        engine=plan.engine,
         options=dataclasses.asdict(plan.options),
         backbone=plan.backbone,
         weights_source=weights.source if weights else "none",
@@ -148,7 +153,7 @@ def _describe(plan: Plan, dataset: str, encoding: mekiki.Encoding | None, weight
 
 def _tell_origin(plan: Plan, weights: Weights | None) -> str:
     if weights is None:
-        what = "fixed filters, scaled to" if isinstance(plan.options, PatchOptions) else "a small network trained on"
+        what = "fixed filters, scaled to" if plan.engine != "metric" else "a small network trained on"
         return (
             f"{what} the given images alone; a pretrained network is more accurate: "
             'put mobilenetv2_100.safetensors into the folder of MEKIKI_WEIGHTS_DIR and train with "mobilenetv2_100"'
@@ -163,13 +168,6 @@ def _open_detector(catalogue: Catalogue, detector: str, settings: AnomalySetting
     model = load_model(catalogue.load_model(entry), device)
     snapshot = catalogue.open_bank(entry, model.engine.layout).snapshot
     return entry, Detector(model, snapshot, to_threshold(entry), device)
-
-
-def _score(
-    detector: Detector, pixels: NDArray[np.generic], exclude: frozenset[str], job: Job, done: int, total: int
-) -> float:
-    job.report(SCORING, done, total)
-    return detector.measure(pixels, exclude)
 
 
 def _check_enough(normals: int, rate: float, confidence: float) -> None:
@@ -196,6 +194,14 @@ def _keep_apart(items: list[mekiki.Item], enrolled: frozenset[str], folds: int) 
     parts = split_folds(sorted(groups), min(folds, len(groups)))
     apart = [frozenset(item for group in part for item in groups[group]) for part in parts]
     return {item: fold for fold in apart for item in fold}
+
+
+def _sort_by_fold(items: list[mekiki.Item], apart: dict[str, frozenset[str]]) -> dict[frozenset[str], list[str]]:
+    """The items that are compared with the same part of the bank, by what it leaves out: it is made ready once."""
+    found: dict[frozenset[str], list[str]] = {}
+    for item in items:
+        found.setdefault(apart.get(item.item_id, frozenset()), []).append(item.item_id)
+    return found
 
 
 def _now() -> str:

@@ -11,7 +11,7 @@ A version that no catalogue names, because its training or its deletion was kill
 
 from collections.abc import Iterator
 
-from services.anomaly.catalogue import View
+from services.anomaly.entries import View
 from services.runtime.manifest import Body, ManifestLog
 from services.runtime.store import Store
 from services.runtime.sweep import Ground

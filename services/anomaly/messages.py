@@ -9,11 +9,13 @@ from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
 from services.anomaly.backbones import DEFAULT_BACKBONE, hub_repo
 from services.anomaly.bank import Census
-from services.anomaly.catalogue import Calibration, Entry, Reference
+from services.anomaly.drift import ERROR, WINDOW, DriftTest
 from services.anomaly.engines import losses
+from services.anomaly.entries import Calibration, Entry, Reference
 from services.anomaly.frames import Placement
 from services.anomaly.model import Verdict
-from services.anomaly.training import MetricOptions, PatchOptions, Plan
+from services.anomaly.training import MetricOptions, Options, PadimOptions, PatchOptions, Plan, read_options
+from services.anomaly.watched import Watched
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.images import encode_heatmap
 
@@ -80,11 +82,14 @@ def read_plan(request: anomaly_pb2.TrainDetectorRequest, *, positions: bool) -> 
     backbone = request.backbone or DEFAULT_BACKBONE
     hub_repo(backbone)  # refuses an unknown one
     _check_range("seed", request.seed, 0, (1 << 63) - 1)
-    options: PatchOptions | MetricOptions
-    if request.WhichOneof("engine") == "metric":
-        options = _read_metric(request.metric)
-    else:
-        options = _read_patch(request.patch, is_prepared(request))
+    options: Options
+    match request.WhichOneof("engine"):
+        case "metric":
+            options = _read_metric(request.metric)
+        case "padim":
+            options = _read_padim(request.padim, is_prepared(request))
+        case _:
+            options = _read_patch(request.patch, is_prepared(request))
     return Plan(options, backbone, request.seed, positions and isinstance(options, PatchOptions))
 
 
@@ -154,8 +159,8 @@ def check_promotion(entry: Entry, census: Census, serving: Entry) -> None:
         )
 
 
-def write_detector(entry: Entry, census: Census) -> anomaly_pb2.Detector:
-    """Describe a version."""
+def write_detector(entry: Entry, census: Census, watched: Watched | None = None) -> anomaly_pb2.Detector:
+    """Describe a version, and what its images say of its calibration."""
     about = entry.about
     message = anomaly_pb2.Detector(
         name=entry.name,
@@ -170,11 +175,9 @@ def write_detector(entry: Entry, census: Census) -> anomaly_pb2.Detector:
         vector_count=census.vectors,
         threshold=None if entry.calibration is None else write_threshold(entry.calibration),
         serving=entry.serves,
+        drift=None if watched is None or watched.drift is None else _write_drift(watched.drift),
     )
-    if about.engine == "patch":
-        message.patch.CopyFrom(_write_patch(PatchOptions(**about.options)))
-    else:
-        message.metric.CopyFrom(_write_metric(MetricOptions(**about.options)))
+    _write_engine(read_options(about.engine, about.options), message)
     message.create_time.FromDatetime(datetime.fromisoformat(about.create_time))
     return message
 
@@ -183,9 +186,16 @@ def write_threshold(calibration: Calibration) -> anomaly_pb2.Threshold:
     """A threshold with its promise."""
     values: dict[str, Any] = dataclasses.asdict(calibration)
     created = datetime.fromisoformat(values.pop("create_time"))
+    del values["scores_key"]
     message = anomaly_pb2.Threshold(**values)
     message.create_time.FromDatetime(created)
     return message
+
+
+def _write_drift(drift: DriftTest) -> anomaly_pb2.Drift:
+    return anomaly_pb2.Drift(
+        image_count=drift.seen, evidence=drift.evidence, error=ERROR, window=WINDOW, drifted=drift.drifted
+    )
 
 
 def write_model(entry: Entry, bank_version: int) -> types_pb2.ModelRef:
@@ -210,6 +220,7 @@ def write_verdict(
         score=verdict.score,
         verdict=words[verdict.is_anomalous],
         threshold=verdict.threshold,
+        p_value=verdict.p_value,
         heatmap=None if verdict.heatmap is None else encode_heatmap(verdict.heatmap),
         region=region,
         nearest_item_id=verdict.nearest_item,
@@ -228,6 +239,14 @@ def _read_patch(engine: anomaly_pb2.PatchEngine, prepared: bool) -> PatchOptions
     return PatchOptions(side, fraction)
 
 
+def _read_padim(engine: anomaly_pb2.PadimEngine, prepared: bool) -> PadimOptions:  # noqa: FBT001 - private
+    side = engine.input_side if engine.HasField("input_side") else PREPARED_SIDE if prepared else RAW_SIDE
+    dimension = engine.dimension if engine.HasField("dimension") else 100
+    _check_range("padim.input_side", side, 64, 1024)
+    _check_range("padim.dimension", dimension, 1, 600)
+    return PadimOptions(side, dimension)
+
+
 def _read_metric(engine: anomaly_pb2.MetricEngine) -> MetricOptions:
     defaults = MetricOptions()
     loss = _LOSSES.get(engine.loss)
@@ -244,17 +263,19 @@ def _read_metric(engine: anomaly_pb2.MetricEngine) -> MetricOptions:
     return MetricOptions(loss, classes, epochs, size)
 
 
-def _write_patch(options: PatchOptions) -> anomaly_pb2.PatchEngine:
-    return anomaly_pb2.PatchEngine(input_side=options.input_side_px, coreset_fraction=options.coreset_fraction)
-
-
-def _write_metric(options: MetricOptions) -> anomaly_pb2.MetricEngine:
-    return anomaly_pb2.MetricEngine(
-        loss=_LOSS_NUMBERS[options.loss],
-        class_count=options.class_count,
-        epochs=options.epochs,
-        input_size=options.input_side_px,
-    )
+def _write_engine(options: Options, detector: anomaly_pb2.Detector) -> None:
+    match options:
+        case PatchOptions():
+            detector.patch.input_side = options.input_side_px
+            detector.patch.coreset_fraction = options.coreset_fraction
+        case PadimOptions():
+            detector.padim.input_side = options.input_side_px
+            detector.padim.dimension = options.dimension
+        case MetricOptions():
+            detector.metric.loss = _LOSS_NUMBERS[options.loss]
+            detector.metric.class_count = options.class_count
+            detector.metric.epochs = options.epochs
+            detector.metric.input_size = options.input_side_px
 
 
 def _check_range(field: str, value: float, least: float, most: float) -> float:

@@ -1,17 +1,17 @@
 """A detector: an engine that embeds, a bank of normal items, a threshold from normals alone."""
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from services.anomaly.bank import Snapshot
 from services.anomaly.engines.engine import Embedding
 from services.anomaly.frames import Box, Placement, bound_hot_spot, lay_out_heatmap, resize, to_tensor
-from services.anomaly.threshold import Threshold
+from services.anomaly.snapshot import Snapshot
+from services.anomaly.threshold import Threshold, compute_p_value
 from services.anomaly.training import Model
 from services.runtime.errors import InvalidArgument
 
@@ -41,6 +41,7 @@ class Verdict:
     score: float  # the higher, the less normal
     is_anomalous: bool | None  # None before the threshold is set
     threshold: float | None
+    p_value: float | None
     heatmap: NDArray[np.float32] | None  # over the image as sent; None when it was not asked for
     region: Box | None  # in pixels of the image as sent; only where the image is anomalous
     nearest_item: str
@@ -55,6 +56,8 @@ class Detector:
     normals: Snapshot
     threshold: Threshold | None
     device: torch.device
+    normal_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Those that the threshold was set from, ascending; needed for p-values alone."""
 
     def contribute_item(self, image: NDArray[np.generic]) -> Embedding:
         """What `image` adds to the bank when it is enrolled; see `Framing.cut` for what it must be."""
@@ -93,7 +96,14 @@ class Detector:
             region = self._find_region(coarse, placed) if is_anomalous else None
         value = None if self.threshold is None else self.threshold.value
         return Verdict(
-            judgement.score, is_anomalous, value, heatmap, region, judgement.nearest_item, self.normals.version
+            score=judgement.score,
+            is_anomalous=is_anomalous,
+            threshold=value,
+            p_value=compute_p_value(judgement.score, self.normal_scores),
+            heatmap=heatmap,
+            region=region,
+            nearest_item=judgement.nearest_item,
+            bank_version=self.normals.version,
         )
 
     def _embed(self, image: NDArray[np.generic]) -> tuple[Tensor, Embedding]:

@@ -174,7 +174,9 @@ class Segment:
         return np.broadcast_to(np.arange(len(self._around), dtype=np.int64), (queries, len(self._around)))
 
 
-def _build_index(rows: Rows, layout: Layout) -> faiss.Index:
+def _build_index(rows: Rows, layout: Layout) -> faiss.Index | None:
+    if layout.arrangement == "stack":
+        return None
     vectors = rows.vectors.astype(np.float32)
     if layout.grid is None:
         inner = layout.arrangement == "cosine"

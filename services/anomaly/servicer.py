@@ -12,9 +12,10 @@ from google.protobuf.message import Message
 import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2, anomaly_pb2_grpc
 from services.anomaly import messages
-from services.anomaly.catalogue import Catalogue, Entry, Reference
+from services.anomaly.catalogue import Catalogue
 from services.anomaly.config import AnomalySettings
 from services.anomaly.engines.engine import Embedding
+from services.anomaly.entries import Entry, Reference
 from services.anomaly.figures import count_verdict
 from services.anomaly.frames import heatmap_shape
 from services.anomaly.intake import Intake
@@ -187,6 +188,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         taken = await self._intake.take(request.image, entry.about)
         self._check_answer_size(taken.placement.shape, side)
         verdict = await self._scoring.submit(lambda: detector.score_image(taken.pixels, taken.placement, side))
+        self._shelf.note(entry, verdict.score)
         if entry.serves:
             count_verdict(entry.name, is_anomalous=verdict.is_anomalous)
         return messages.write_verdict(verdict, taken.placement, entry, aligned=taken.aligned)
@@ -198,7 +200,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
 
     async def _describe(self, entry: Entry) -> anomaly_pb2.Detector:
         census = await asyncio.to_thread(self._catalogue.count_bank, entry)
-        return messages.write_detector(entry, census)
+        return messages.write_detector(entry, census, self._shelf.watch(entry))
 
     async def _describe_serving(self, name: str) -> anomaly_pb2.Detector:
         view = await self._shelf.look()

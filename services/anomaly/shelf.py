@@ -4,25 +4,32 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import numpy as np
+import structlog
 import torch
 
 from services.anomaly.bank import Bank
-from services.anomaly.catalogue import Catalogue, Entry, Reference, View
+from services.anomaly.catalogue import Catalogue
+from services.anomaly.entries import Entry, Reference, View
 from services.anomaly.figures import Figures
 from services.anomaly.model import Detector
 from services.anomaly.threshold import Threshold
 from services.anomaly.training import Model, load_model
-from services.runtime.errors import MekikiError
+from services.anomaly.watched import Watched
+from services.runtime.errors import DataLoss, MekikiError
 from services.runtime.follower import Follower
+
+LOG = structlog.get_logger()
 
 
 @dataclass
 class _Loaded:
-    """A detector in memory; the bank changes, the model never."""
+    """A detector in memory; bank and calibration change, the model never."""
 
     model: Model
     bank: Bank
     follower: Follower
+    watched: Watched
 
 
 class Shelf:
@@ -60,6 +67,7 @@ class Shelf:
         """
         entry = await self._find(reference)
         loaded = await self._load(entry)
+        await self._follow_calibration(entry)  # it may have changed while the detector was being loaded
         await loaded.follower.follow()
         return entry, self._assemble(entry, loaded)
 
@@ -74,7 +82,26 @@ class Shelf:
         snapshot = loaded.bank.snapshot
         if entry.serves and _key(entry) in self._loads:  # else it was given up just now
             self._figures.show(entry, snapshot)
-        return Detector(loaded.model, snapshot, to_threshold(entry), self._device)
+        return Detector(loaded.model, snapshot, loaded.watched.threshold, self._device, loaded.watched.scores)
+
+    def note(self, entry: Entry, score: float) -> None:
+        """Count the score of an image that a line had judged."""
+        loaded = self._find_loaded(entry)
+        if loaded is not None:
+            loaded.watched.add(score)
+            if entry.serves:
+                self._figures.show_drift(entry, loaded.watched)
+
+    def watch(self, entry: Entry) -> Watched | None:
+        """What this process has seen of a version since it was loaded and calibrated; None where it is not loaded."""
+        loaded = self._find_loaded(entry)
+        return None if loaded is None else loaded.watched
+
+    def _find_loaded(self, entry: Entry) -> _Loaded | None:
+        load = self._loads.get(_key(entry))
+        if load is None or not load.done() or load.cancelled() or load.exception() is not None:
+            return None
+        return load.result()
 
     async def _find(self, reference: Reference) -> Entry:
         await self._follower.follow()
@@ -89,11 +116,20 @@ class Shelf:
         return self._view.find(reference)
 
     async def _read(self) -> None:
-        self._view = await asyncio.to_thread(self._catalogue.read)
-        known = {_key(entry) for name in self._view.names() for entry in self._view.versions(name)}
-        for key in self._loads.keys() - known:
+        view = await asyncio.to_thread(self._catalogue.read)
+        known = {_key(entry): entry for name in view.names() for entry in view.versions(name)}
+        for key in self._loads.keys() - known.keys():
             del self._loads[key]
+        for key in tuple(self._loads):
+            await self._follow_calibration(known[key])
+        self._view = view
         self._tidy_figures()
+
+    async def _follow_calibration(self, entry: Entry) -> None:
+        """Threshold and scores change together, before anybody sees either."""
+        loaded = self._find_loaded(entry)
+        if loaded is not None and loaded.watched.calibration != entry.calibration:
+            loaded.watched = await asyncio.to_thread(_open_watched, self._catalogue, entry)
 
     async def _load(self, entry: Entry) -> _Loaded:
         key = _key(entry)
@@ -116,12 +152,22 @@ class Shelf:
 
     def _open(self, entry: Entry) -> _Loaded:
         model = load_model(self._catalogue.load_model(entry), self._device)
-        bank = self._catalogue.open_bank(entry, model.engine.layout)
+        bank = self._catalogue.open_bank(entry, model.engine.layout, model.engine.prepare)
 
         async def follow() -> None:
             await asyncio.to_thread(bank.refresh)
 
-        return _Loaded(model, bank, Follower(f"bank of {entry.name}", follow, self._follow_s))
+        watched = _open_watched(self._catalogue, entry)
+        return _Loaded(model, bank, Follower(f"bank of {entry.name}", follow, self._follow_s), watched)
+
+
+def _open_watched(catalogue: Catalogue, entry: Entry) -> Watched:
+    try:
+        scores = catalogue.load_scores(entry)
+    except DataLoss as error:  # verdicts go on; p-values and the look for drift do not
+        LOG.warning("scores_lost", detector=str(entry.reference), problem=error.message)
+        scores = np.empty(0)
+    return Watched(entry.calibration, to_threshold(entry), scores)
 
 
 def _key(entry: Entry) -> tuple[str, str]:

@@ -75,6 +75,19 @@ def choose_threshold(scores: NDArray[np.float64], false_alarm_rate: float, confi
     return Threshold(value, false_alarm_rate, confidence, rank, len(scores))
 
 
+def compute_p_value(score: float, normal_scores: NDArray[np.float64]) -> float | None:
+    """The share of normal images that score at least as high, estimated so that it is never too small.
+
+    (1 + those of the n calibrated ones that do) / (n + 1): of a normal image that was not among them it is at most p
+    with a probability of at most p, for every p (Vovk et al. 2005, see `drift.py`). None before the calibration.
+    `normal_scores` are ascending.
+    """
+    count = len(normal_scores)
+    if count == 0:
+        return None
+    return (1 + count - int(np.searchsorted(normal_scores, score, side="left"))) / (count + 1)
+
+
 def split_folds(items: list[str], folds: int, seed: int = 0) -> list[list[str]]:
     """`items` in `folds` random parts whose sizes differ by one at most; each is scored while it is not in the bank."""
     if not 2 <= folds <= len(items):

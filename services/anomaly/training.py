@@ -1,7 +1,7 @@
 """From normal images to a `Model`: everything of a detector but its bank and its threshold."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from services.anomaly.engines.defects import PartLocator
 from services.anomaly.engines.engine import Engine
 from services.anomaly.engines.losses import ADACOS, L2_SOFTMAX, MetricLoss, open_loss
 from services.anomaly.engines.metric import MetricEngine
+from services.anomaly.engines.padim import PadimEngine
 from services.anomaly.engines.patch import PatchEngine
 from services.anomaly.engines.training import Journal, Lesson, train_metric
 from services.anomaly.filters import FilterBank
-from services.anomaly.frames import Framing, fit_area, fit_longer_side, resize, to_tensor
+from services.anomaly.frames import Framing, fit_area, resize, to_tensor
 from services.runtime.errors import DataLoss, InvalidArgument
 
 
@@ -44,13 +45,40 @@ class MetricOptions:
 
 
 @dataclass(frozen=True)
+class PadimOptions:
+    """Options of engine `padim`."""
+
+    input_side_px: int  # longer side of what the network sees
+    dimension: int = 100  # channels that are kept
+
+
+Options = PatchOptions | MetricOptions | PadimOptions
+_KINDS: dict[str, type[Options]] = {"patch": PatchOptions, "metric": MetricOptions, "padim": PadimOptions}
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a detector is built; with the tensors it is all of it."""
 
-    options: PatchOptions | MetricOptions
+    options: Options
     backbone: str
     seed: int = 0
     positions: bool = False  # whether a prepared image shows every part at the same place
+
+    @property
+    def engine(self) -> str:
+        """The engine's name."""
+        return name_engine(self.options)
+
+
+def name_engine(options: Options) -> str:
+    """The name of the engine that these are options of."""
+    return next(name for name, kind in _KINDS.items() if isinstance(options, kind))
+
+
+def read_options(engine: str, values: Mapping[str, Any]) -> Options:
+    """The options of an engine as `dataclasses.asdict` wrote them."""
+    return _KINDS[engine](**values)
 
 
 @dataclass(frozen=True)
@@ -73,8 +101,8 @@ def train_model(
 ) -> Model:
     """Train the embedder of a detector on normal images.
 
-    The patch engine learns nothing with a pretrained backbone, and a scale with "small"; in the metric engine the
-    network learns to tell normal from made-up defects.
+    The engines patch and padim learn nothing with a pretrained backbone, and a scale with "small"; in the metric engine
+    the network learns to tell normal from made-up defects.
 
     Args:
         plan: what to build.
@@ -94,7 +122,7 @@ def train_model(
     if isinstance(plan.options, MetricOptions):
         train_metric(backbone, head, _plan_lesson(plan, plan.options, images, framing), journal)
     elif isinstance(backbone, FilterBank):
-        _fit_filters(backbone, plan.options, images, framing, device)
+        _fit_filters(backbone, _open_engine(plan, framing, backbone, head), images, framing, device)
     return _assemble(plan, framing, backbone, head, device)
 
 
@@ -105,7 +133,7 @@ def _plan_lesson(plan: Plan, options: MetricOptions, images: Iterable[NDArray[np
 
 def _fit_filters(
     filters: FilterBank,
-    options: PatchOptions,
+    engine: Engine,
     images: Iterable[NDArray[np.generic]],
     framing: Framing,
     device: torch.device,
@@ -116,7 +144,7 @@ def _fit_filters(
         shape = None
         for image in images:
             cut = framing.cut(image)
-            shape = shape or fit_longer_side(cut.shape[:2], options.input_side_px)
+            shape = shape or engine.choose_input_shape(cut.shape[:2])
             yield to_tensor(resize(cut, shape)).to(device)
 
     if filters.fit(prepare()) == 0:
@@ -124,7 +152,7 @@ def _fit_filters(
 
 
 def _open_backbone(plan: Plan, weights: Path | None) -> Backbone:
-    if plan.backbone == SMALL_BACKBONE and isinstance(plan.options, PatchOptions):
+    if plan.backbone == SMALL_BACKBONE and not isinstance(plan.options, MetricOptions):
         return FilterBank()
     return open_backbone(plan.backbone, weights, plan.seed)
 
@@ -154,8 +182,8 @@ def save_model(model: Model) -> bytes:
     tensors = {name: value.contiguous() for name, value in model.tensors.items()}
     if model.framing.mask is not None:
         tensors["framing.mask"] = torch.from_numpy(model.framing.mask.astype(np.uint8))
-    kind = "patch" if isinstance(model.plan.options, PatchOptions) else "metric"
-    return safetensors.torch.save(tensors, metadata={"engine": kind, "plan": json.dumps(asdict(model.plan))})
+    metadata = {"engine": model.plan.engine, "plan": json.dumps(asdict(model.plan))}
+    return safetensors.torch.save(tensors, metadata=metadata)
 
 
 def load_model(data: bytes, device: torch.device) -> Model:
@@ -180,9 +208,8 @@ def load_model(data: bytes, device: torch.device) -> Model:
 
 def _parse_plan(header: dict[str, Any]) -> Plan:
     values = json.loads(header["plan"])
-    options = values["options"]
-    chosen = PatchOptions(**options) if header["engine"] == "patch" else MetricOptions(**options)
-    return Plan(chosen, values["backbone"], values["seed"], values["positions"])
+    options = read_options(header["engine"], values["options"])
+    return Plan(options, values["backbone"], values["seed"], values["positions"])
 
 
 def _open_head(plan: Plan, backbone: Backbone) -> MetricLoss:
@@ -204,6 +231,9 @@ def _open_engine(plan: Plan, framing: Framing, backbone: Backbone, head: MetricL
     if isinstance(plan.options, MetricOptions):
         by_outlier_factor = plan.options.loss == L2_SOFTMAX
         return MetricEngine(backbone, head, plan.options.input_side_px, by_outlier_factor=by_outlier_factor)
-    mask = framing.cut_mask() if plan.positions else None
+    mask = framing.cut_mask()
     frame = None if mask is None else (mask.shape[0], mask.shape[1])
+    if isinstance(plan.options, PadimOptions):
+        return PadimEngine(backbone, plan.options.input_side_px, plan.options.dimension, plan.seed, frame)
+    frame = frame if plan.positions else None
     return PatchEngine(backbone, plan.options.input_side_px, plan.options.coreset_fraction, frame)

@@ -86,7 +86,7 @@ ELSEWHERE = {
     "AnnotateImages": {"image"},
     "FitBox": {"mask", "heatmap"},
     "FitBoxes": {"mask", "heatmap"},
-    "TrainDetector": {"patch", "metric"},
+    "TrainDetector": {"patch", "metric", "padim"},
 }
 
 

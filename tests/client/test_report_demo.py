@@ -102,7 +102,7 @@ class Services:
         return done(self.get_detector(detector))
 
     def get_detector(self, name):
-        return Detector(name, 1, PatchEngine(), self._weights(self.backbone), "", "", 2, 9, 9, None, NOW, True)
+        return Detector(name, 1, PatchEngine(), self._weights(self.backbone), "", "", 2, 9, 9, None, NOW, True, None)
 
     def enroll_items(self, detector, items):
         self.asked.append(("enrol", [item.item_id for item in items]))
@@ -118,7 +118,7 @@ class Services:
         verdict = Verdict.ANOMALOUS if score > 0.5 else Verdict.NORMAL
         region = Box(1, 1, 9, 9) if score > 0.5 else None
         heat = Heatmap(np.full((4, 4), score, np.float32))
-        return ScoredImage(score, verdict, 0.5, heat, region, "", ModelRef(detector, 1, 2), True, 32, 32)
+        return ScoredImage(score, verdict, 0.5, heat, region, "", ModelRef(detector, 1, 2), True, 32, 32, None)
 
     def score_images(self, detector, images):
         for frame in images:

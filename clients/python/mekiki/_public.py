@@ -16,12 +16,10 @@ from mekiki._values.annotation import (
 )
 from mekiki._values.anomaly import (
     Detector,
+    Drift,
     EnrolledItem,
     Enrolment,
     Forgetting,
-    MetricEngine,
-    MetricLoss,
-    PatchEngine,
     ScoredImage,
     Threshold,
     Verdict,
@@ -37,6 +35,7 @@ from mekiki._values.dataset import (
     ItemFilter,
     ItemsLike,
 )
+from mekiki._values.engine import Engine, MetricEngine, MetricLoss, PadimEngine, PatchEngine
 from mekiki._values.evaluation import (
     Calibration,
     Evaluation,
@@ -80,9 +79,11 @@ __all__ = [
     "Credentials",
     "Dataset",
     "Detector",
+    "Drift",
     "EncodedDataset",
     "Encoding",
     "EncodingOptions",
+    "Engine",
     "EnrolledItem",
     "Enrolment",
     "Evaluation",
@@ -109,6 +110,7 @@ __all__ = [
     "ModelRef",
     "NewItem",
     "Operation",
+    "PadimEngine",
     "PatchEngine",
     "PixelEvaluation",
     "PreparedImage",

@@ -1,14 +1,16 @@
 """What an engine is: it embeds an image, and judges an embedding against a bank of normal ones."""
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Arrangement = Literal["flat", "cells", "cosine"]
+Arrangement = Literal["flat", "cells", "cosine", "stack"]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Layout:
     """How a bank arranges the vectors of an engine.
 
     "flat": any vector may match any (Euclidean); "cells": only vectors of the same or a neighbouring cell of the grid;
-    "cosine": one unit vector per image.
+    "cosine": one unit vector per image; "stack": as many vectors of every image, never searched one by one.
     """
 
     arrangement: Arrangement
@@ -54,6 +56,16 @@ class NormalItems(Protocol):
         """(n, d) every vector, ordered by item id, without the items in `exclude`."""
         ...
 
+    def count(self, exclude: AbstractSet[str] = frozenset()) -> int:
+        """How many items there are, without those in `exclude`."""
+        ...
+
+    def remember(
+        self, make: Callable[["NormalItems", AbstractSet[str]], Made], exclude: AbstractSet[str] = frozenset()
+    ) -> Made:
+        """What `make` makes of these items, made once: for all of them, and for the last of other selections."""
+        ...
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -79,6 +91,10 @@ class Engine(Protocol):
 
     def contribute(self, embedding: Embedding) -> Embedding:
         """What of an embedding the bank keeps; depends on nothing else."""
+        ...
+
+    def prepare(self, normals: NormalItems) -> None:
+        """Make what judging by these items needs, so that no call waits for it; there is at least one item."""
         ...
 
     def judge(self, embedding: Embedding, normals: NormalItems, exclude: AbstractSet[str] = frozenset()) -> Judgement:

@@ -44,13 +44,18 @@ class MetricEngine:
         """See `Engine`: the vector."""
         return embedding
 
+    def prepare(self, normals: NormalItems) -> None:
+        """See `Engine`: fits the local outlier factor where that is the score."""
+        if self._by_outlier_factor:
+            normals.remember(_fit_outlier_factor)
+
     def judge(self, embedding: Embedding, normals: NormalItems, exclude: AbstractSet[str] = frozenset()) -> Judgement:
         """See `Engine`: 1 - the largest cosine to a normal item, or the local outlier factor."""
         neighbours = normals.nearest(embedding.vectors, embedding.cells, exclude)
         # Of unit vectors, 1 - cosine is half the squared distance, which unlike the cosine is exactly 0 for equal ones.
         score = float(neighbours.distances[0]) ** 2 / 2
         if self._by_outlier_factor:
-            score = compute_outlier_factor(embedding.vectors, normals.all_vectors(exclude))
+            score = normals.remember(_fit_outlier_factor, exclude).measure(embedding.vectors)
         return Judgement(score, neighbours.items[0])
 
     def locate(self, image: Tensor, judgement: Judgement) -> NDArray[np.float32]:  # noqa: ARG002 - asks the network
@@ -58,15 +63,26 @@ class MetricEngine:
         return compute_grad_cam(self._backbone, self._head, image)
 
 
-def compute_outlier_factor(vectors: NDArray[np.float16], normals: NDArray[np.float16]) -> float:
-    """Local outlier factor of the vector (1, d) among `normals` (n, d); about 1 for an inlier (Breunig et al. 2000)."""
-    from sklearn.neighbors import LocalOutlierFactor  # noqa: PLC0415 - slow to import, and most detectors never need it
+class OutlierFactor:
+    """Local outlier factor among `normals` (n, d); about 1 for an inlier (Breunig et al. 2000)."""
 
-    if len(normals) == 1:
-        return 1.0 + float(np.linalg.norm(vectors.astype(np.float64) - normals))
-    factor = LocalOutlierFactor(n_neighbors=min(_NEIGHBOURS, len(normals) - 1), novelty=True)
-    factor.fit(normals.astype(np.float64))
-    return float(-factor.score_samples(vectors.astype(np.float64))[0])
+    def __init__(self, normals: NDArray[np.float16]) -> None:
+        from sklearn.neighbors import LocalOutlierFactor  # noqa: PLC0415 - slow to import, and most never need it
+
+        self._normals = normals.astype(np.float64)
+        self._factor = LocalOutlierFactor(n_neighbors=max(1, min(_NEIGHBOURS, len(normals) - 1)), novelty=True)
+        if len(normals) > 1:
+            self._factor.fit(self._normals)
+
+    def measure(self, vectors: NDArray[np.float16]) -> float:
+        """The factor of the vector (1, d); of a single normal there is no density, so 1 and the distance to it."""
+        if len(self._normals) == 1:
+            return 1.0 + float(np.linalg.norm(vectors - self._normals))
+        return float(-self._factor.score_samples(vectors.astype(np.float64))[0])
+
+
+def _fit_outlier_factor(normals: NormalItems, exclude: AbstractSet[str]) -> OutlierFactor:
+    return OutlierFactor(normals.all_vectors(exclude))
 
 
 def compute_grad_cam(backbone: Backbone, head: MetricLoss, image: Tensor) -> NDArray[np.float32]:

@@ -6,15 +6,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from services.anomaly.backbones import Backbone
 from services.anomaly.engines.coreset import choose_spread
 from services.anomaly.engines.engine import Embedding, Judgement, Layout, NormalItems
+from services.anomaly.engines.levels import STRIDE_PX, join_levels
 from services.anomaly.frames import fit_longer_side, shrink_mask
 from services.runtime.errors import InvalidArgument
 
-_STRIDE_PX = 8
 _WORST_PATCHES = 3  # one patch can be noise; a defect of 8 px is seen by its neighbours too
 
 
@@ -37,7 +36,7 @@ class PatchEngine:
         self.layout = Layout("flat", backbone.level_channels)
         if frame is not None:
             height, width = self.choose_input_shape(frame)
-            self.layout = Layout("cells", backbone.level_channels, (height // _STRIDE_PX, width // _STRIDE_PX))
+            self.layout = Layout("cells", backbone.level_channels, (height // STRIDE_PX, width // STRIDE_PX))
 
     def choose_input_shape(self, frame: tuple[int, int]) -> tuple[int, int]:
         """See `Engine`: the longer side is the given one, the aspect ratio stays."""
@@ -46,7 +45,7 @@ class PatchEngine:
     def embed(self, image: Tensor, mask: NDArray[np.bool_] | None) -> Embedding:
         """See `Engine`: one vector per cell of stride 8 that belongs to the mask."""
         with torch.inference_mode():
-            joined = _join_levels(self._backbone.levels(image))[0]
+            joined = join_levels(self._backbone.levels(image))[0]
         rows, columns = int(joined.shape[1]), int(joined.shape[2])
         vectors = joined.permute(1, 2, 0).reshape(rows * columns, -1).half().cpu().numpy()
         counted = np.ones((rows, columns), dtype=np.bool_) if mask is None else shrink_mask(mask, (rows, columns))
@@ -63,6 +62,9 @@ class PatchEngine:
         kept = choose_spread(embedding.vectors.astype(np.float32), count)
         return Embedding(embedding.vectors[kept], embedding.cells[kept], embedding.grid)
 
+    def prepare(self, normals: NormalItems) -> None:
+        """See `Engine`: the bank itself is all that is needed."""
+
     def judge(self, embedding: Embedding, normals: NormalItems, exclude: AbstractSet[str] = frozenset()) -> Judgement:
         """See `Engine`: the score is the mean of the three largest patch distances."""
         distances = np.zeros(embedding.grid[0] * embedding.grid[1], dtype=np.float32)
@@ -75,11 +77,3 @@ class PatchEngine:
     def locate(self, image: Tensor, judgement: Judgement) -> NDArray[np.float32]:  # noqa: ARG002 - others need the image
         """See `Engine`: the distances themselves."""
         return judgement.distances if judgement.distances is not None else np.zeros((1, 1), dtype=np.float32)
-
-
-def _join_levels(levels: list[Tensor]) -> Tensor:
-    """[(n, c8, h, w), (n, c16, h / 2, w / 2)] -> (n, c8 + c16, h, w), each averaged over 3 x 3 first."""
-    smooth = [functional.avg_pool2d(level, 3, stride=1, padding=1, count_include_pad=False) for level in levels]
-    shape = smooth[0].shape[-2:]
-    coarse = functional.interpolate(smooth[1], size=shape, mode="bilinear", align_corners=False)
-    return torch.cat([smooth[0], coarse], dim=1)

@@ -11,7 +11,7 @@ from services.anomaly.backbones import open_backbone
 from services.anomaly.engines.coreset import choose_spread
 from services.anomaly.engines.defects import DISTORTION, LINE, NORMAL, PartLocator, distort, draw_line, make_batch
 from services.anomaly.engines.losses import AdaCos, ArcFace, L2Softmax, open_loss
-from services.anomaly.engines.metric import compute_grad_cam, compute_outlier_factor
+from services.anomaly.engines.metric import OutlierFactor, compute_grad_cam
 from services.anomaly.engines.training import Journal, Lesson, train_metric
 from services.anomaly.filters import FilterBank
 from services.anomaly.frames import to_tensor
@@ -175,11 +175,11 @@ def test_a_last_batch_of_one_image_is_no_trouble():
 
 def test_the_outlier_factor_is_about_one_inside_and_large_outside():
     normals = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float16)
-    inside = compute_outlier_factor(np.zeros((1, 4), np.float16), normals)
-    outside = compute_outlier_factor(np.full((1, 4), 9, np.float16), normals)
+    inside = OutlierFactor(normals).measure(np.zeros((1, 4), np.float16))
+    outside = OutlierFactor(normals).measure(np.full((1, 4), 9, np.float16))
     assert inside < 1.2
     assert outside > 3
-    assert compute_outlier_factor(normals[:1], normals[:1]) == 1
+    assert OutlierFactor(normals[:1]).measure(normals[:1]) == 1
 
 
 class OneMap:

@@ -3,7 +3,8 @@ import time
 import pytest
 from anomaly_vectors import FLAT, check_rows, embed
 
-from services.anomaly.catalogue import About, Catalogue, Reference
+from services.anomaly.catalogue import Catalogue
+from services.anomaly.entries import About, Reference
 from services.anomaly.litter import list_grounds
 from services.runtime.store import Store
 from services.runtime.sweep import sweep

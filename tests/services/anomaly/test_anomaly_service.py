@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from anomaly_codec import DATASET, ENCODING, SENT_SHAPE, FakeItem, open_codec, prepare, send
 from anomaly_parts import CPU, QUICK, draw_part, draw_parts
+from prometheus_client import REGISTRY
 
 import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
 from services.anomaly.__main__ import OPENING
-from services.anomaly.catalogue import About, Calibration, Catalogue, Reference
+from services.anomaly.catalogue import Catalogue
 from services.anomaly.config import AnomalySettings
+from services.anomaly.entries import About, Calibration, Reference
 from services.anomaly.job import calibrate_detector, evaluate_detector, train_detector
 from services.anomaly.model import Detector
 from services.anomaly.shelf import to_threshold
@@ -58,6 +60,11 @@ async def client(address):
 @pytest.fixture
 def catalogue(tmp_path):
     return Catalogue.open(Store.open(f"file://{tmp_path / 'store'}").prefixed("anomaly"))
+
+
+def calibrate(catalogue, name, value, scores=(0.1, 0.2, 0.3)):
+    promise = Calibration(value, 0.01, 0.95, len(scores), 1, "2026-11-21T07:00:00+00:00", f"scores/{value}")
+    catalogue.calibrate(catalogue.read().find(Reference(name)), promise, np.array(scores))
 
 
 def enroll_as_prepared(items):
@@ -110,6 +117,29 @@ async def test_a_detector_is_trained_enrolled_calibrated_evaluated_and_judges_ov
     figures = await evaluation.result(timeout_s=120)
     assert len(figures.scores) == 12
     assert {score.item_id: score.score for score in figures.scores}["test-cross-0"] == verdict.score
+
+
+async def test_gaussians_are_trained_calibrated_and_served_as_they_score_offline(client, catalogue, job):
+    request = anomaly_pb2.TrainDetectorRequest(
+        detector="parts",
+        items=types_pb2.ItemFilter(dataset=DATASET, splits=["train"], form=types_pb2.ITEM_FORM_PREPARED),
+        padim=anomaly_pb2.PadimEngine(input_side=192, dimension=20),
+        backbone="small",
+    )
+    made = (await asyncio.to_thread(train_detector, request, job)).detector
+    assert (made.padim.input_side, made.padim.dimension, made.WhichOneof("engine")) == (192, 20, "padim")
+    await client.anomaly.enroll_items("parts", enroll_as_prepared(NORMALS))
+    assert (await client.anomaly.get_detector("parts")).engine == mekiki.PadimEngine(192, 20)
+    calibration = anomaly_pb2.CalibrateDetectorRequest(
+        detector="parts", items=request.items, false_alarm_rate=0.2, confidence=0.9
+    )
+    scores = (await asyncio.to_thread(calibrate_detector, calibration, job)).scores
+    offline = open_offline(catalogue, "parts")
+    for image, is_bad in ((GOOD, False), (BAD, True)):
+        served = await client.anomaly.score_image("parts", image)
+        assert served.score == offline.measure(prepare(image))
+        assert served.is_anomalous == is_bad
+        assert (served.score > max(scores)) == is_bad
 
 
 async def test_a_served_score_is_the_offline_score_to_the_bit(prepared, catalogue):
@@ -263,8 +293,7 @@ async def test_the_version_that_served_before_comes_back(retrained):
 
 async def test_a_version_that_a_line_could_not_go_on_with_is_not_promoted(retrained, catalogue, raw_model):
     catalogue.add("raw", tell_about(QUICK), save_model(raw_model), "op-4")
-    promise = Calibration(1.0, 0.01, 0.95, 300, 1, "2026-11-21T07:00:00+00:00")
-    catalogue.calibrate(catalogue.read().find(Reference("raw")), promise)
+    calibrate(catalogue, "raw", 1.0)
     for version, reason in ((3, "BANK_EMPTY"), (2, "DETECTOR_UNCALIBRATED")):
         with pytest.raises(mekiki.errors.FailedPrecondition) as refusal:
             await retrained.promote_detector(f"raw@{version}")
@@ -311,6 +340,43 @@ async def test_long_work_is_done_on_the_version_that_was_meant_when_it_was_asked
     assert (await retrained.get_detector("raw@2")).threshold is None
 
 
+async def test_a_score_comes_with_its_place_among_the_normals(raw, catalogue):
+    before = await raw.score_image("raw", GOOD)
+    assert (before.p_value, before.verdict, (await raw.get_detector("raw")).drift) == (None, None, None)
+    calibrate(catalogue, "raw", before.score + 1, [0, before.score, before.score + 1])
+    after = await raw.score_image("raw", GOOD)
+    assert (after.verdict, after.p_value) == ("normal", 0.75)
+    calibrate(catalogue, "raw", before.score + 2, [0, 0, 0, 0])
+    async with asyncio.timeout(10):
+        while (again := await raw.score_image("raw", GOOD)).threshold == after.threshold:
+            pass
+    assert (again.threshold, again.p_value) == (before.score + 2, 0.2)
+
+
+async def test_drift_since_the_calibration_is_told(raw, catalogue):
+    normal = (await raw.score_image("raw", GOOD)).score
+    calibrate(catalogue, "raw", 2 * normal, np.linspace(0.1, 0.5, 200) * normal)
+    async for _ in raw.score_images("raw", [GOOD] * 40, heatmap_side=0):
+        pass
+    drift = (await raw.get_detector("raw")).drift
+    assert (drift.image_count, drift.drifted, drift.error) == (40, True, 0.01)
+    assert drift.evidence > 100
+    (shown,) = [metric for metric in REGISTRY.collect() if metric.name == "mekiki_drifted"]
+    assert {sample.labels["detector"]: sample.value for sample in shown.samples}["raw"] == 1
+    calibrate(catalogue, "raw", 3 * normal, np.linspace(0.1, 2, 200) * normal)
+    async with asyncio.timeout(10):
+        while (await raw.score_image("raw", GOOD)).threshold != 3 * normal:
+            pass
+    assert not (await raw.get_detector("raw")).drift.drifted
+
+
+async def test_lost_scores_of_a_calibration_do_not_stop_a_line(raw, catalogue):
+    calibrate(catalogue, "raw", 1e6)
+    catalogue.store.delete(catalogue.read().find(Reference("raw")).folder + "/scores/1000000.0")
+    answer = await raw.score_image("raw", GOOD)
+    assert (answer.verdict, answer.p_value) == ("normal", None)
+
+
 BAD_REQUESTS = [
     ("TrainDetector", {"detector": ".hidden", "items": {"dataset": DATASET}}, "detector"),
     ("TrainDetector", {"detector": "x"}, "items.dataset"),
@@ -336,6 +402,8 @@ BAD_REQUESTS = [
         {"detector": "x", "items": PARTS, "metric": {"input_size": 100}},
         "metric.input_size",
     ),
+    ("TrainDetector", {"detector": "x", "items": PARTS, "padim": {"input_side": 1025}}, "padim.input_side"),
+    ("TrainDetector", {"detector": "x", "items": PARTS, "padim": {"dimension": 0}}, "padim.dimension"),
     ("EnrollItems", {"detector": "raw"}, "items"),
     ("EnrollItems", {"detector": "raw", "items": [{"item_id": ""}]}, "items[0].item_id"),
     ("EnrollItems", {"detector": "raw", "items": [{"item_id": "a"}] * 2}, "items"),

@@ -8,17 +8,9 @@ from google.longrunning import operations_pb2_grpc
 from mekiki._async.funnel import Funnel
 from mekiki._async.operation import AsyncOperation
 from mekiki._async.streams import Travel, answer_frames, tag_frames
-from mekiki._values.anomaly import (
-    DEFAULT_ENGINE,
-    Detector,
-    EnrolledItem,
-    Enrolment,
-    Forgetting,
-    MetricEngine,
-    PatchEngine,
-    ScoredImage,
-)
+from mekiki._values.anomaly import Detector, EnrolledItem, Enrolment, Forgetting, ScoredImage
 from mekiki._values.dataset import ItemsLike, to_item_filter
+from mekiki._values.engine import DEFAULT_ENGINE, Engine, MetricEngine, PadimEngine, PatchEngine
 from mekiki._values.evaluation import Calibration, Evaluation
 from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import ImageLike, to_image
@@ -52,7 +44,7 @@ class AsyncAnomaly:
         detector: str,
         items: ItemsLike,
         *,
-        engine: PatchEngine | MetricEngine = DEFAULT_ENGINE,
+        engine: Engine = DEFAULT_ENGINE,
         backbone: str = "",
         seed: int = 0,
         timeout_s: float | None = None,
@@ -74,6 +66,7 @@ class AsyncAnomaly:
             items=to_item_filter(items),
             patch=engine.to_proto() if isinstance(engine, PatchEngine) else None,
             metric=engine.to_proto() if isinstance(engine, MetricEngine) else None,
+            padim=engine.to_proto() if isinstance(engine, PadimEngine) else None,
             backbone=backbone,
             seed=seed,
         )

@@ -6,82 +6,10 @@ from enum import StrEnum
 from typing import Self
 
 from mekiki._values.annotation import Box, ModelRef, WeightsOrigin, time_of
+from mekiki._values.engine import Engine, read_engine
 from mekiki._values.image import Heatmap, ImageLike, to_image
-from mekiki._values.word import number_of, word_of
+from mekiki._values.word import word_of
 from mekiki.anomaly.v1 import anomaly_pb2
-
-
-@dataclass(frozen=True)
-class PatchEngine:
-    """Patch features of several levels against those of the normals. None takes the service's default."""
-
-    input_side: int | None = None
-    """Longer side that images are resized to, 64 to 1024 pixels; default 640 for prepared images, else 384."""
-
-    coreset_fraction: float | None = None
-    """Share of an item's patches that is kept where images are not aligned, 0.001 to 1; default 0.1."""
-
-    def to_proto(self) -> anomaly_pb2.PatchEngine:
-        """For the wire."""
-        return anomaly_pb2.PatchEngine(input_side=self.input_side, coreset_fraction=self.coreset_fraction)
-
-    @classmethod
-    def from_proto(cls, engine: anomaly_pb2.PatchEngine) -> Self:
-        """From the wire."""
-        return cls(
-            input_side=engine.input_side if engine.HasField("input_side") else None,
-            coreset_fraction=engine.coreset_fraction if engine.HasField("coreset_fraction") else None,
-        )
-
-
-DEFAULT_ENGINE = PatchEngine()
-
-
-class MetricLoss(StrEnum):
-    """Loss of the metric engine."""
-
-    L2_SOFTMAX = "l2_softmax"
-    """L2-constrained softmax; scored by the local outlier factor."""
-
-    ARCFACE = "arcface"
-    """Additive angular margin; scored by the largest cosine to a normal."""
-
-    ADACOS = "adacos"
-    """Adaptively scaled cosine; scored by the largest cosine to a normal."""
-
-
-@dataclass(frozen=True)
-class MetricEngine:
-    """Self-supervised metric learning on classes made from normals. None takes the service's default."""
-
-    loss: MetricLoss = MetricLoss.ADACOS
-    class_count: int | None = None
-    """2 (normal, line) or 3 (and distortion); default 3."""
-
-    epochs: int | None = None
-    """Rounds over the items, 1 to 500; default 10."""
-
-    input_size: int | None = None
-    """Images get the pixels of a square of this side, aspect ratio kept; 32 to 1024, a multiple of 32; default 224."""
-
-    def to_proto(self) -> anomaly_pb2.MetricEngine:
-        """For the wire."""
-        return anomaly_pb2.MetricEngine(
-            loss=number_of(anomaly_pb2.MetricLoss, self.loss),
-            class_count=self.class_count,
-            epochs=self.epochs,
-            input_size=self.input_size,
-        )
-
-    @classmethod
-    def from_proto(cls, engine: anomaly_pb2.MetricEngine) -> Self:
-        """From the wire."""
-        return cls(
-            loss=MetricLoss(word_of(anomaly_pb2.MetricLoss, engine.loss) or "adacos"),
-            class_count=engine.class_count if engine.HasField("class_count") else None,
-            epochs=engine.epochs if engine.HasField("epochs") else None,
-            input_size=engine.input_size if engine.HasField("input_size") else None,
-        )
 
 
 @dataclass(frozen=True)
@@ -115,12 +43,37 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """A sequential test of whether the scores of images that pass have risen since the calibration."""
+
+    image_count: int
+    """Images that were counted: those called normal."""
+
+    evidence: float
+    """For it, in this window, >= 0, 1 at its beginning; 1 / error signals drift."""
+
+    error: float
+    """Probability that a window signals drift where there is none, at most."""
+
+    window: int
+    """Images after which the evidence begins again at 1."""
+
+    drifted: bool
+    """Whether drift was signalled, in any window."""
+
+    @classmethod
+    def from_proto(cls, drift: anomaly_pb2.Drift) -> Self:
+        """From the wire."""
+        return cls(drift.image_count, drift.evidence, drift.error, drift.window, drift.drifted)
+
+
+@dataclass(frozen=True)
 class Detector:
     """A trained detector."""
 
     name: str
     version: int
-    engine: PatchEngine | MetricEngine
+    engine: Engine
     """With every default filled in."""
 
     weights: WeightsOrigin
@@ -138,6 +91,9 @@ class Detector:
     serving: bool
     """Whether it is the version that the bare name means."""
 
+    drift: Drift | None
+    """As the replica that answers has seen it; None where that has judged none of its images, or without threshold."""
+
     @property
     def reference(self) -> str:
         """What to call this version wherever a detector is asked for, such as "screws@7", whatever serves."""
@@ -146,11 +102,10 @@ class Detector:
     @classmethod
     def from_proto(cls, detector: anomaly_pb2.Detector) -> Self:
         """From the wire."""
-        metric = detector.WhichOneof("engine") == "metric"
         return cls(
             name=detector.name,
             version=detector.version,
-            engine=MetricEngine.from_proto(detector.metric) if metric else PatchEngine.from_proto(detector.patch),
+            engine=read_engine(detector),
             weights=WeightsOrigin.from_proto(detector.weights),
             dataset=detector.dataset,
             encoding_id=detector.encoding_id,
@@ -160,6 +115,7 @@ class Detector:
             threshold=Threshold.from_proto(detector.threshold) if detector.HasField("threshold") else None,
             create_time=time_of(detector.create_time),
             serving=detector.serving,
+            drift=Drift.from_proto(detector.drift) if detector.HasField("drift") else None,
         )
 
 
@@ -241,6 +197,8 @@ class ScoredImage:
 
     image_width: int
     image_height: int
+    p_value: float | None
+    """The share of normal images that score at least as high, never estimated too small; None until calibrated."""
 
     @property
     def is_anomalous(self) -> bool:
@@ -262,4 +220,5 @@ class ScoredImage:
             aligned=response.aligned,
             image_width=response.image_width,
             image_height=response.image_height,
+            p_value=response.p_value if response.HasField("p_value") else None,
         )

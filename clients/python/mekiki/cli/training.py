@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mekiki import Detector, ItemFilter, ItemForm, MetricEngine, MetricLoss, PatchEngine
+from mekiki import Detector, Engine, ItemFilter, ItemForm, MetricEngine, MetricLoss, PadimEngine, PatchEngine
 from mekiki.cli.codes import EPILOG
 from mekiki.cli.datasets import DatasetName, Labels, Splits
 from mekiki.cli.detectors import DetectorName, FalseAlarmRate, enroll_all, say_threshold, select_items
@@ -20,11 +20,12 @@ Epochs = Annotated[int | None, typer.Option(help="Rounds over the items.")]
 Seed = Annotated[int, typer.Option(help="Of everything that is drawn.")]
 
 
-class Engine(StrEnum):
+class EngineName(StrEnum):
     """The engines of anomaly."""
 
     PATCH = "patch"
     METRIC = "metric"
+    PADIM = "padim"
 
 
 @train.command(epilog=EPILOG)
@@ -32,7 +33,7 @@ def detector(  # noqa: PLR0913 -- a command's options
     name: DetectorName,
     dataset: DatasetName,
     *,
-    engine: Annotated[Engine, typer.Option(help="How it tells normal from not.")] = Engine.PATCH,
+    engine: Annotated[EngineName, typer.Option(help="How it tells normal from not.")] = EngineName.PATCH,
     loss: Annotated[MetricLoss, typer.Option(help="Of the metric engine.")] = MetricLoss.ADACOS,
     epochs: Epochs = None,
     prepared: Annotated[bool, typer.Option("--prepared", help="Train and judge prepared images.")] = False,
@@ -52,7 +53,12 @@ def detector(  # noqa: PLR0913 -- a command's options
     """
     form = ItemForm.PREPARED if prepared else ItemForm.ORIGINAL
     wanted = replace(select_items(dataset, split, label, otherwise="train"), form=form)
-    how = PatchEngine() if engine is Engine.PATCH else MetricEngine(loss=loss, epochs=epochs)
+    engines: dict[EngineName, Engine] = {
+        EngineName.PATCH: PatchEngine(),
+        EngineName.METRIC: MetricEngine(loss=loss, epochs=epochs),
+        EngineName.PADIM: PadimEngine(),
+    }
+    how = engines[engine]
     with session(address, json=json) as (client, output):
         operation = client.anomaly.train_detector(name, wanted, engine=how, backbone=backbone, seed=seed)
         trained = follow(operation, output, f"training {name}")

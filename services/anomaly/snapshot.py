@@ -1,0 +1,76 @@
+"""A bank at one version, as engines see it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.anomaly.engines.engine import Made, Neighbours, NormalItems
+from services.anomaly.memory import Memory
+from services.anomaly.segment import Rows, Segment
+from services.runtime.errors import FailedPrecondition
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The bank at one version, ready to be searched; an engine sees it as `NormalItems`."""
+
+    version: int
+    segments: tuple[Segment, ...] = ()
+    forgotten: Mapping[str, frozenset[str]] = field(default_factory=dict)  # segment key -> item ids that count no more
+    _memory: Memory = field(default_factory=Memory, repr=False, compare=False)
+
+    @property
+    def items(self) -> frozenset[str]:
+        """The ids of all items that count."""
+        return frozenset(item for segment in self.segments for item in self._live(segment))
+
+    def nearest(
+        self, vectors: NDArray[np.float16], cells: NDArray[np.int32], exclude: AbstractSet[str] = frozenset()
+    ) -> Neighbours:
+        """The nearest vector for each query (n, d) that belongs to none of the items in `exclude`.
+
+        Raises:
+            FailedPrecondition: BANK_EMPTY, nothing is left to compare with.
+        """
+        queries = vectors.astype(np.float32)
+        distances = np.full(len(queries), np.inf, dtype=np.float32)
+        items = np.full(len(queries), "", dtype=object)
+        for segment in self.segments:
+            found, owners = segment.nearest(queries, cells, exclude | self._gone(segment))
+            names = np.array(segment.rows.items, dtype=object)[owners]
+            closer = (found < distances) | ((found == distances) & np.isfinite(found) & (names < items))
+            distances[closer], items[closer] = found[closer], names[closer]
+        if np.isinf(distances).any():
+            raise FailedPrecondition("BANK_EMPTY", "no normal item is left to compare with: enroll some first")
+        return Neighbours(np.sqrt(distances), tuple(items))
+
+    def all_vectors(self, exclude: AbstractSet[str] = frozenset()) -> NDArray[np.float16]:
+        """(n, d) every vector that counts, ordered by item id, without the items in `exclude`."""
+        parts = [segment.rows.without(exclude | self._gone(segment)) for segment in self.segments]
+        if not any(part.items for part in parts):
+            raise FailedPrecondition("BANK_EMPTY", "no normal item is left to compare with: enroll some first")
+        return Rows.join(parts).vectors
+
+    def count(self, exclude: AbstractSet[str] = frozenset()) -> int:
+        """How many items count that are not in `exclude`."""
+        return len(self.items - exclude)
+
+    def remember(
+        self, make: Callable[["NormalItems", AbstractSet[str]], Made], exclude: AbstractSet[str] = frozenset()
+    ) -> Made:
+        """What `make` makes of this version without the items in `exclude`; see `NormalItems`."""
+        return self._memory.recall(exclude, lambda: make(self, exclude))
+
+    def _gone(self, segment: Segment) -> AbstractSet[str]:
+        return self.forgotten.get(segment.key, frozenset())
+
+    def _live(self, segment: Segment) -> Iterable[str]:
+        gone = self._gone(segment)
+        return (item for item in segment.rows.items if item not in gone)
+
+    def live_rows(self, segment: Segment) -> Rows:
+        """The rows of `segment` without forgotten items."""
+        return segment.rows.without(self._gone(segment))
