@@ -56,7 +56,9 @@ class Rendering:
 
     def job(self, service: str) -> dict[str, Any]:
         """The Job that a service's jobs are made from."""
-        return yaml.safe_load(self.find("ConfigMap", f"{RELEASE}-{service}-job")["data"]["job.yaml"])
+        volumes = self.find("Deployment", f"{RELEASE}-{service}")["spec"]["template"]["spec"]["volumes"]
+        (name,) = (volume["configMap"]["name"] for volume in volumes if volume["name"] == "job")
+        return yaml.safe_load(self.find("ConfigMap", name)["data"]["job.yaml"])
 
     def pods(self) -> dict[str, dict[str, Any]]:
         """Every pod's spec, by its component: the services and their jobs."""
@@ -68,7 +70,8 @@ class Rendering:
         return found | {f"{name}-job": job["spec"]["template"]["spec"] for name, job in jobs.items()}
 
     def _has_job(self, service: str) -> bool:
-        return any(one["metadata"]["name"] == f"{RELEASE}-{service}-job" for one in self.all("ConfigMap"))
+        volumes = self.find("Deployment", f"{RELEASE}-{service}")["spec"]["template"]["spec"]["volumes"]
+        return any(volume["name"] == "job" for volume in volumes)
 
 
 @cache

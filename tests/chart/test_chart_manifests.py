@@ -275,3 +275,18 @@ def test_secrets_are_mounted_as_whole_folders_so_that_rotated_ones_are_seen(secu
 def test_a_wrong_value_is_refused_by_its_name(values, named):
     rendering = render(values)
     assert named in rendering.error
+
+
+def test_pods_get_just_the_job_that_was_rendered_with_them():
+    """A new pod may be handed an older ConfigMap of the same name, and reads its Job once."""
+    plain, changed = render({}), render({"defaults": {"job": {"keepSeconds": 77}}})
+    for service in ("codec", "anomaly"):
+        assert changed.job(service)["spec"]["ttlSecondsAfterFinished"] == 77
+        names = {
+            volume["configMap"]["name"]
+            for rendering in (plain, changed)
+            for volume in rendering.find("Deployment", f"{RELEASE}-{service}")["spec"]["template"]["spec"]["volumes"]
+            if volume["name"] == "job"
+        }
+        assert len(names) == 2
+    assert all(one["immutable"] for one in plain.all("ConfigMap") if "job.yaml" in one["data"])

@@ -24,13 +24,27 @@ def devices(plant, line_detectors):
     advertise(plant, 3)
     plant.install("config.device=cuda", "services.anomaly.replicas=1", wait=False)
     for name in ("anomaly", "saliency"):
-        job = plant.kubectl("get", "configmap", f"plant-{name}-job", "--output=yaml")
-        plant.kubectl("replace", "--filename", "-", stdin=job.replace('value: "cuda"', 'value: "cpu"'))
-        plant.kubectl("set", "env", f"deployment/plant-{name}", "MEKIKI_DEVICE=cpu")
+        compute_on_the_processor(plant, f"plant-{name}")
         plant.kubectl("rollout", "status", f"deployment/plant-{name}", "--timeout=180s")
     yield
     plant.install()
     advertise(plant, 0)
+
+
+def compute_on_the_processor(plant, deployment):
+    """Whatever its pods and jobs ask for."""
+    found = json.loads(plant.kubectl("get", f"deployment/{deployment}", "--output=json"))
+    pod = found["spec"]["template"]["spec"]
+    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "job")
+    job = json.loads(plant.kubectl("get", f"configmap/{volume['configMap']['name']}", "--output=json"))
+    data = {"job.yaml": job["data"]["job.yaml"].replace('value: "cuda"', 'value: "cpu"')}
+    changed = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"{deployment}-job-on-cpu"}, "data": data}
+    plant.kubectl("apply", "--filename", "-", stdin=json.dumps(changed))
+    volume["configMap"]["name"] = f"{deployment}-job-on-cpu"
+    for variable in pod["containers"][0]["env"]:
+        if variable["name"] == "MEKIKI_DEVICE":
+            variable["value"] = "cpu"
+    plant.kubectl("replace", "--filename", "-", stdin=json.dumps(found))
 
 
 def asked(pod):

@@ -106,7 +106,7 @@ volumeMounts:
 {{- end }}
 {{- if and (not .job) (eq .service.config.runner "kubernetes") }}
 - name: job
-  configMap: {name: {{ include "mekiki.full" $root }}-{{ .service.name }}-job}
+  configMap: {name: {{ include "mekiki.jobName" .service }}}
 {{- end }}
 {{- end -}}
 
