@@ -1,19 +1,23 @@
-"""Runs the benchmarks that are named, or all: `python -m tests.bench boxfit serving`."""
+"""Runs the benchmarks that are named, or all: `python -m tests.bench boxfit serving`.
+
+"anomaly" means each of its parts, such as anomaly_screw.
+"""
 
 import importlib
 import sys
 from pathlib import Path
 
-_NOT_BENCHMARKS = {"__main__", "__init__", "figures"}
+_NOT_BENCHMARKS = {"__main__", "__init__", "figures", "detectors"}
 
 
 def main() -> None:
     """Runs each benchmark's `main`; an unknown name is refused with those that exist."""
     names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _NOT_BENCHMARKS)
-    chosen = sys.argv[1:] or names
-    if unknown := set(chosen) - set(names):
-        raise SystemExit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    for name in chosen:
+    asked = sys.argv[1:] or names
+    meant = {word: [name for name in names if name == word or name.startswith(f"{word}_")] for word in asked}
+    if unknown := [word for word, found in meant.items() if not found]:
+        raise SystemExit(f"no benchmark {', '.join(unknown)}; there are {', '.join(names)}")
+    for name in dict.fromkeys(name for found in meant.values() for name in found):
         importlib.import_module(f"tests.bench.{name}").main()
 
 
