@@ -36,10 +36,10 @@ READING = "reading images"
 def train_detector(request: anomaly_pb2.TrainDetectorRequest, job: Job) -> anomaly_pb2.TrainDetectorResponse:
     """Train the embedder of a detector on normal items and put it into the catalogue."""
     settings: AnomalySettings = job.settings
-    weights = _find_weights(messages.read_plan(request, positions=False).backbone, settings)
+    weights = _find_weights(messages.read_plan(request, aligned=False).backbone, settings)
     with mekiki.Client(settings.codec_address, options=worker_options(settings)) as codec:
         encoding = _find_encoding(codec, request.items) if messages.is_prepared(request) else None
-        plan = messages.read_plan(request, positions=encoding is not None and _is_aligned(encoding))
+        plan = messages.read_plan(request, aligned=encoding is not None and _is_aligned(encoding))
         model = train_model(
             plan,
             _read_normals(codec, request.items, _count_normals(codec, request.items), job),

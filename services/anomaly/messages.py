@@ -75,8 +75,12 @@ def read_item_id(item_id: str, field: str) -> str:
     return item_id
 
 
-def read_plan(request: anomaly_pb2.TrainDetectorRequest, *, positions: bool) -> Plan:
-    """How to build a detector, defaults filled in. Raises InvalidArgument naming the field."""
+def read_plan(request: anomaly_pb2.TrainDetectorRequest, *, aligned: bool) -> Plan:
+    """How to build a detector, defaults filled in; `aligned` says whether its images are brought into one pose.
+
+    Raises:
+        InvalidArgument: names the field.
+    """
     if not request.items.dataset:
         raise InvalidArgument("items.dataset", "must name a data set, is empty")
     backbone = request.backbone or DEFAULT_BACKBONE
@@ -89,8 +93,8 @@ def read_plan(request: anomaly_pb2.TrainDetectorRequest, *, positions: bool) -> 
         case "padim":
             options = _read_padim(request.padim, is_prepared(request))
         case _:
-            options = _read_patch(request.patch, is_prepared(request))
-    return Plan(options, backbone, request.seed, positions and isinstance(options, PatchOptions))
+            options = _read_patch(request.patch, is_prepared(request), aligned)
+    return Plan(options, backbone, request.seed)
 
 
 def is_prepared(request: anomaly_pb2.TrainDetectorRequest) -> bool:
@@ -231,12 +235,12 @@ def write_verdict(
     )
 
 
-def _read_patch(engine: anomaly_pb2.PatchEngine, prepared: bool) -> PatchOptions:  # noqa: FBT001 - private
+def _read_patch(engine: anomaly_pb2.PatchEngine, prepared: bool, aligned: bool) -> PatchOptions:  # noqa: FBT001
     side = engine.input_side if engine.HasField("input_side") else PREPARED_SIDE if prepared else RAW_SIDE
     fraction = engine.coreset_fraction if engine.HasField("coreset_fraction") else 0.1
     _check_range("patch.input_side", side, 64, 1024)
     _check_range("patch.coreset_fraction", fraction, 0.001, 1)
-    return PatchOptions(side, fraction)
+    return PatchOptions(side, fraction, engine.same_place if engine.HasField("same_place") else aligned)
 
 
 def _read_padim(engine: anomaly_pb2.PadimEngine, prepared: bool) -> PadimOptions:  # noqa: FBT001 - private
@@ -268,6 +272,7 @@ def _write_engine(options: Options, detector: anomaly_pb2.Detector) -> None:
         case PatchOptions():
             detector.patch.input_side = options.input_side_px
             detector.patch.coreset_fraction = options.coreset_fraction
+            detector.patch.same_place = options.same_place
         case PadimOptions():
             detector.padim.input_side = options.input_side_px
             detector.padim.dimension = options.dimension

@@ -68,7 +68,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
     ) -> operations_pb2.Operation:
         """Checks the request and starts the work."""
         name = messages.read_name(request.detector)
-        await asyncio.to_thread(messages.read_plan, request, positions=False)  # may import timm, which takes seconds
+        await asyncio.to_thread(messages.read_plan, request, aligned=False)  # may import timm, which takes seconds
         await asyncio.to_thread(self._catalogue.announce, name)
         return await self._operations.start("TrainDetector", request)
 

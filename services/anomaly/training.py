@@ -32,6 +32,7 @@ class PatchOptions:
 
     input_side_px: int  # longer side of what the network sees
     coreset_fraction: float = 0.1
+    same_place: bool = False  # whether every image shows the part at the same place
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ class Plan:
     options: Options
     backbone: str
     seed: int = 0
-    positions: bool = False  # whether a prepared image shows every part at the same place
 
     @property
     def engine(self) -> str:
@@ -209,7 +209,7 @@ def load_model(data: bytes, device: torch.device) -> Model:
 def _parse_plan(header: dict[str, Any]) -> Plan:
     values = json.loads(header["plan"])
     options = read_options(header["engine"], values["options"])
-    return Plan(options, values["backbone"], values["seed"], values["positions"])
+    return Plan(options, values["backbone"], values["seed"])
 
 
 def _open_head(plan: Plan, backbone: Backbone) -> MetricLoss:
@@ -235,5 +235,6 @@ def _open_engine(plan: Plan, framing: Framing, backbone: Backbone, head: MetricL
     frame = None if mask is None else (mask.shape[0], mask.shape[1])
     if isinstance(plan.options, PadimOptions):
         return PadimEngine(backbone, plan.options.input_side_px, plan.options.dimension, plan.seed, frame)
-    frame = frame if plan.positions else None
-    return PatchEngine(backbone, plan.options.input_side_px, plan.options.coreset_fraction, frame)
+    # Images that are not prepared are stretched to a square.
+    place = (frame or (1, 1)) if plan.options.same_place else None
+    return PatchEngine(backbone, plan.options.input_side_px, plan.options.coreset_fraction, place)

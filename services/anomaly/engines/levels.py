@@ -1,10 +1,43 @@
 """From a network's feature maps to one vector per cell."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from services.anomaly.backbones import Backbone
+from services.anomaly.engines.engine import Embedding
+from services.anomaly.frames import shrink_mask
+from services.runtime.errors import InvalidArgument
+
 STRIDE_PX = 8
+
+
+def embed_cells(
+    backbone: Backbone, image: Tensor, mask: NDArray[np.bool_] | None, channels: Tensor | None = None
+) -> Embedding:
+    """One vector for every cell of stride 8 that belongs to the mask: maps of stride 8 and 16, joined.
+
+    Args:
+        backbone: read at these strides.
+        image: (1, 3, h, w), normalised.
+        mask: (h, w) of the frame that was resized to it; None: every cell.
+        channels: numbers of those that are kept; None: all.
+
+    Raises:
+        InvalidArgument: the mask covers no cell by half.
+    """
+    with torch.inference_mode():
+        joined = join_levels(backbone.levels(image))[0]
+        kept = joined if channels is None else joined[channels.to(image.device)]
+    rows, columns = int(kept.shape[1]), int(kept.shape[2])
+    vectors = kept.permute(1, 2, 0).reshape(rows * columns, -1).half().cpu().numpy()
+    counted = np.ones((rows, columns), dtype=np.bool_) if mask is None else shrink_mask(mask, (rows, columns))
+    cells = np.flatnonzero(counted).astype(np.int32)
+    if cells.size == 0:
+        raise InvalidArgument("mask", f"must cover a cell of the {rows} x {columns} grid by half, got an empty one")
+    return Embedding(np.ascontiguousarray(vectors[cells]), cells, (rows, columns))
 
 
 def join_levels(levels: list[Tensor]) -> Tensor:

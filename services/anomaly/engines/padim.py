@@ -17,9 +17,8 @@ from torch import Tensor
 
 from services.anomaly.backbones import Backbone
 from services.anomaly.engines.engine import Embedding, Judgement, Layout, NormalItems
-from services.anomaly.engines.levels import STRIDE_PX, join_levels
-from services.anomaly.frames import fit_longer_side, shrink_mask
-from services.runtime.errors import InvalidArgument
+from services.anomaly.engines.levels import STRIDE_PX, embed_cells
+from services.anomaly.frames import fit_longer_side
 
 _REGULARISER = 0.01
 _SMOOTHING_PX = 4.0  # of the distance map, as in the paper
@@ -66,15 +65,7 @@ class PadimEngine:
 
     def embed(self, image: Tensor, mask: NDArray[np.bool_] | None) -> Embedding:
         """See `Engine`: the drawn channels of every cell of stride 8 that belongs to the mask."""
-        with torch.inference_mode():
-            joined = join_levels(self._backbone.levels(image))[0, self._channels.to(image.device)]
-        rows, columns = int(joined.shape[1]), int(joined.shape[2])
-        vectors = joined.permute(1, 2, 0).reshape(rows * columns, -1).half().cpu().numpy()
-        counted = np.ones((rows, columns), dtype=np.bool_) if mask is None else shrink_mask(mask, (rows, columns))
-        cells = np.flatnonzero(counted).astype(np.int32)
-        if cells.size == 0:
-            raise InvalidArgument("mask", f"must cover a cell of the {rows} x {columns} grid by half, got an empty one")
-        return Embedding(np.ascontiguousarray(vectors[cells]), cells, (rows, columns))
+        return embed_cells(self._backbone, image, mask, self._channels)
 
     def contribute(self, embedding: Embedding) -> Embedding:
         """See `Engine`: all vectors."""

@@ -3,16 +3,14 @@
 from collections.abc import Set as AbstractSet
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from services.anomaly.backbones import Backbone
 from services.anomaly.engines.coreset import choose_spread
 from services.anomaly.engines.engine import Embedding, Judgement, Layout, NormalItems
-from services.anomaly.engines.levels import STRIDE_PX, join_levels
-from services.anomaly.frames import fit_longer_side, shrink_mask
-from services.runtime.errors import InvalidArgument
+from services.anomaly.engines.levels import STRIDE_PX, embed_cells
+from services.anomaly.frames import fit_longer_side
 
 _WORST_PATCHES = 3  # one patch can be noise; a defect of 8 px is seen by its neighbours too
 
@@ -22,9 +20,9 @@ class PatchEngine:
 
     image -> backbone -> maps of stride 8 and 16 -> mean of 3 x 3 -> joined at stride 8 -> one vector per cell
 
-    With a `frame` (h, w) (images brought into one pose) a cell is compared with normal cells at most one step away, and
-    every vector is kept; without, with any normal cell, and an image keeps the `coreset_fraction` of its vectors that
-    stands for the rest.
+    With a `frame` (h, w), which every image is stretched to and which shows every part at the same place, a cell is
+    compared with normal cells at most one step away, and every vector is kept; without, with any normal cell, and an
+    image keeps the `coreset_fraction` of its vectors that stands for the rest.
     """
 
     def __init__(
@@ -34,25 +32,18 @@ class PatchEngine:
         self._input_side_px = input_side_px
         self._coreset_fraction = coreset_fraction
         self.layout = Layout("flat", backbone.level_channels)
+        self._frame = frame
         if frame is not None:
             height, width = self.choose_input_shape(frame)
             self.layout = Layout("cells", backbone.level_channels, (height // STRIDE_PX, width // STRIDE_PX))
 
     def choose_input_shape(self, frame: tuple[int, int]) -> tuple[int, int]:
-        """See `Engine`: the longer side is the given one, the aspect ratio stays."""
-        return fit_longer_side(frame, self._input_side_px)
+        """See `Engine`: the longer side is the given one, the aspect ratio that of the frame, or of the image."""
+        return fit_longer_side(self._frame or frame, self._input_side_px)
 
     def embed(self, image: Tensor, mask: NDArray[np.bool_] | None) -> Embedding:
         """See `Engine`: one vector per cell of stride 8 that belongs to the mask."""
-        with torch.inference_mode():
-            joined = join_levels(self._backbone.levels(image))[0]
-        rows, columns = int(joined.shape[1]), int(joined.shape[2])
-        vectors = joined.permute(1, 2, 0).reshape(rows * columns, -1).half().cpu().numpy()
-        counted = np.ones((rows, columns), dtype=np.bool_) if mask is None else shrink_mask(mask, (rows, columns))
-        cells = np.flatnonzero(counted).astype(np.int32)
-        if cells.size == 0:
-            raise InvalidArgument("mask", f"must cover a cell of the {rows} x {columns} grid by half, got an empty one")
-        return Embedding(np.ascontiguousarray(vectors[cells]), cells, (rows, columns))
+        return embed_cells(self._backbone, image, mask)
 
     def contribute(self, embedding: Embedding) -> Embedding:
         """See `Engine`: all vectors where position counts, else the coreset of this image alone."""

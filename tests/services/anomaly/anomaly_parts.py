@@ -1,5 +1,7 @@
 """Parts with known defects, drawn; and detectors made of them."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import torch
@@ -45,7 +47,9 @@ def open_bank(layout, store=None):
 
 
 def train_parts(options=QUICK, *, prepared=False, count=12):
-    plan = Plan(options, "small", positions=prepared)
+    if prepared and isinstance(options, PatchOptions):
+        options = replace(options, same_place=True)
+    plan = Plan(options, "small")
     return train_model(plan, draw_parts(count), Framing(PART_MASK if prepared else None), None, CPU, SILENT)
 
 

@@ -158,3 +158,14 @@ def test_enrolling_more_never_raises_a_patch_score(prepared_model):
     few, many = enroll_parts(prepared_model, draw_parts(4)), enroll_parts(prepared_model, draw_parts(12))
     for image in GOOD[:3] + BAD[:3]:
         assert many.measure(image) <= few.measure(image)
+
+
+def test_images_that_show_the_part_at_the_same_place_are_compared_place_by_place():
+    somewhere = enroll_parts(train_parts(), draw_parts(8))
+    here = enroll_parts(train_parts(PatchOptions(192, same_place=True)), draw_parts(8))
+    assert here.model.engine.layout.grid == (24, 24)
+    moved = np.roll(draw_part(3), 32, axis=0)  # by whole cells
+    assert here.measure(moved) > 3 * somewhere.measure(moved)
+    assert here.measure(draw_part(900)) < 3 * somewhere.measure(draw_part(900))
+    wide = np.hstack([draw_part(1), draw_part(2)])
+    assert here.score_image(wide, heatmap_side=64).heatmap.shape == (32, 64)

@@ -119,6 +119,19 @@ async def test_a_detector_is_trained_enrolled_calibrated_evaluated_and_judges_ov
     assert {score.item_id: score.score for score in figures.scores}["test-cross-0"] == verdict.score
 
 
+@pytest.mark.parametrize(("form", "asked", "expected"), [(1, None, False), (2, None, True), (1, True, True)])
+async def test_prepared_images_are_compared_place_by_place_and_others_on_request(client, job, form, asked, expected):
+    request = anomaly_pb2.TrainDetectorRequest(
+        detector="parts",
+        items=types_pb2.ItemFilter(dataset=DATASET, splits=["train"], form=form),
+        patch=anomaly_pb2.PatchEngine(input_side=64, same_place=asked),
+        backbone="small",
+    )
+    made = (await asyncio.to_thread(train_detector, request, job)).detector
+    assert made.patch.same_place is expected
+    assert (await client.anomaly.get_detector("parts")).engine.same_place is expected
+
+
 async def test_gaussians_are_trained_calibrated_and_served_as_they_score_offline(client, catalogue, job):
     request = anomaly_pb2.TrainDetectorRequest(
         detector="parts",

@@ -18,9 +18,15 @@ class PatchEngine:
     coreset_fraction: float | None = None
     """Share of an item's patches that is kept where images are not aligned, 0.001 to 1; default 0.1."""
 
+    same_place: bool | None = None
+    """Whether every image shows the part at the same place: patches are then compared with those around it alone, and
+    images that are not prepared are stretched to a square; default true for prepared images that were aligned."""
+
     def to_proto(self) -> anomaly_pb2.PatchEngine:
         """For the wire."""
-        return anomaly_pb2.PatchEngine(input_side=self.input_side, coreset_fraction=self.coreset_fraction)
+        return anomaly_pb2.PatchEngine(
+            input_side=self.input_side, coreset_fraction=self.coreset_fraction, same_place=self.same_place
+        )
 
     @classmethod
     def from_proto(cls, engine: anomaly_pb2.PatchEngine) -> Self:
@@ -28,6 +34,7 @@ class PatchEngine:
         return cls(
             input_side=engine.input_side if engine.HasField("input_side") else None,
             coreset_fraction=engine.coreset_fraction if engine.HasField("coreset_fraction") else None,
+            same_place=engine.same_place if engine.HasField("same_place") else None,
         )
 
 
