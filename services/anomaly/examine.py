@@ -31,16 +31,6 @@ Report = Callable[[str, int, int], None]  # phase, done, total
 
 
 @dataclass(frozen=True)
-class ItemScore:
-    """What an item was judged to be."""
-
-    item_id: str
-    label: str
-    score: float
-    aligned: bool
-
-
-@dataclass(frozen=True)
 class PixelFigures:
     """How well the heat maps lie on the masks; None without a defective and a good pixel."""
 
@@ -53,7 +43,7 @@ class PixelFigures:
 class Examination:
     """All that was measured; without any mask there are no pixel figures."""
 
-    scores: tuple[ItemScore, ...]
+    scores: tuple[mekiki.ItemScore, ...]
     evaluation: Evaluation
     pixels: PixelFigures | None
     label_pixels: dict[str, PixelFigures]  # by label of a defect, against the normal items and its own
@@ -97,11 +87,11 @@ class Examiner:
         """
         described = [read.item for read in self._codec.codec.read_items(self._items, metadata_only=True)]
         has_truth = any(item.has_mask for item in described)
-        found: list[ItemScore] = []
+        found: list[mekiki.ItemScore] = []
         for item, taken in take_items(self._codec, self._items, self._about):
             report(SCORING, len(found), len(described))
             score = self._score(item, taken, has_truth=has_truth)
-            found.append(ItemScore(item.item_id, item.label, score, taken.aligned))
+            found.append(mekiki.ItemScore(item.item_id, item.label, score, taken.aligned))
             self._placements[item.item_id] = taken.placement
         labels = [item.label for item in found]
         is_bad = np.array([label not in self._normal_labels for label in labels], dtype=np.bool_)
