@@ -277,8 +277,8 @@ def test_a_wrong_value_is_refused_by_its_name(values, named):
     assert named in rendering.error
 
 
-def test_pods_get_just_the_job_that_was_rendered_with_them():
-    """A new pod may be handed an older ConfigMap of the same name, and reads its Job once."""
+def test_a_changed_job_makes_new_pods():
+    """A pod reads its Job once: under the same name a change would never reach it."""
     plain, changed = render({}), render({"defaults": {"job": {"keepSeconds": 77}}})
     for service in ("codec", "anomaly"):
         assert changed.job(service)["spec"]["ttlSecondsAfterFinished"] == 77

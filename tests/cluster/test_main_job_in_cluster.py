@@ -50,7 +50,7 @@ def test_long_work_runs_as_jobs(plant, client, detector):
 
 def test_a_killed_workers_operation_goes_on_with_the_next_attempt(plant, client, detector):
     operation = client.saliency.train_classifier(
-        "kinds", mekiki.ItemFilter("parts", labels=("good", "bent")), backbone="small", epochs=12, input_size=64
+        "kinds", mekiki.ItemFilter("parts", labels=("good", "bent")), backbone="small", epochs=60, input_size=64
     )
     found = []
 

@@ -29,7 +29,7 @@ spec:
       volumes: {{- include "mekiki.volumes" (dict "service" . "tmp" .values.job.tmpSize "job" true) | nindent 8 }}
 {{- end -}}
 
-{{/* By its content: a kubelet may hand an older ConfigMap of the same name to a new pod, which reads it once. */}}
+{{/* By its content: a pod reads it once, so that a changed one is for new pods. */}}
 {{- define "mekiki.jobName" -}}
 {{ include "mekiki.full" .root }}-{{ .name }}-job-{{ include "mekiki.jobTemplate" . | sha256sum | trunc 8 }}
 {{- end -}}
