@@ -132,9 +132,8 @@ class Examiner:
         return PixelFigures(curve.compute_auroc(), curve.compute_pro(), sum(self._measured[label] for label in labels))
 
     def _look_for_shortcuts(self, is_bad: NDArray[np.bool_], report: Report) -> tuple[Shortcut, ...]:
-        wanted = types_pb2.ItemFilter()
-        wanted.CopyFrom(self._items)
-        wanted.form, wanted.encoding_id = types_pb2.ITEM_FORM_ORIGINAL, ""
+        # The very items that were scored, by identifier as they were, whatever has been appended since.
+        wanted = mekiki.ItemFilter(self._items.dataset, item_ids=list(self._placements))
         brightness, backgrounds = [], []
         for number, read in enumerate(self._codec.codec.read_items(wanted)):
             report(LOOKING, number, len(is_bad))
