@@ -15,6 +15,8 @@ bank that grows lowers them, and so does its being whole: enrolled items were ca
 import numpy as np
 from numpy.typing import NDArray
 
+from services.anomaly.bins import BINS, to_bins
+
 ERROR = 0.01
 """Of each window of images, the probability that drift is signalled where there is none."""
 
@@ -36,7 +38,7 @@ class DriftTest:
 
     def __init__(self, normal_scores: NDArray[np.float64], threshold: float, seed: int = 0) -> None:
         self._threshold = threshold
-        self._reference = np.bincount(_to_bins(normal_scores[normal_scores <= threshold]), minlength=1 << 16)
+        self._reference = np.bincount(to_bins(normal_scores[normal_scores <= threshold]), minlength=BINS)
         self._random = np.random.default_rng(seed)
         self.seen = 0
         """Images that were counted."""
@@ -55,7 +57,7 @@ class DriftTest:
             return
         if self.seen and self.seen % WINDOW == 0:
             self._begin()
-        place = int(_to_bins(np.array([score]))[0])
+        place = int(to_bins(np.array([score]))[0])
         self._counts[place] += 1
         above = int(self._counts[place + 1 :].sum())
         p_value = (above + self._random.random() * int(self._counts[place])) / int(self._reference_size + self._added)
@@ -74,8 +76,3 @@ class DriftTest:
         total = self._capital.sum()
         self._capital = (1 - _JUMP) * self._capital + _JUMP / 3 * total
         self._capital = self._capital * (1 + _SLOPES * (p_value - 0.5))
-
-
-def _to_bins(scores: NDArray[np.float64]) -> NDArray[np.uint16]:
-    """Scores, at least 0, by their bits in half precision, which are in the order of the values."""
-    return np.clip(scores, 0, 65504).astype(np.float16).view(np.uint16)

@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from services.anomaly.bins import BINS, to_bins
 from services.runtime.errors import InvalidArgument
 
-_BINS = 1 << 16
-_HOTTEST = 65504.0  # of half precision
 PRO_LIMIT = 0.3
 """Share of good pixels up to which the overlap with regions is counted, as in the paper named below."""
 
@@ -25,9 +24,9 @@ class PixelCurve:
     as much as a large one; averaged over regions, and over the shares of good pixels from 0 to 0.3.
     """
 
-    good: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, dtype=np.int64))  # pixels, by their heat
-    bad: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, dtype=np.int64))
-    overlap: NDArray[np.float64] = field(default_factory=lambda: np.zeros(_BINS))  # shares of regions, added up
+    good: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, dtype=np.int64))  # pixels, by their heat
+    bad: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, dtype=np.int64))
+    overlap: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))  # shares of regions, added up
     regions: int = 0
 
     def add(self, heatmap: NDArray[np.float32], truth: NDArray[np.bool_]) -> None:
@@ -38,11 +37,11 @@ class PixelCurve:
         """
         if heatmap.shape != truth.shape:
             raise InvalidArgument("mask", f"must have the shape of the image {heatmap.shape}, got {truth.shape}")
-        bits = np.clip(heatmap, 0, _HOTTEST).astype(np.float16).view(np.uint16)
-        self.good += np.bincount(bits[~truth], minlength=_BINS)
+        bits = to_bins(heatmap)
+        self.good += np.bincount(bits[~truth], minlength=BINS)
         count, regions = cv2.connectedComponents(truth.astype(np.uint8), connectivity=8)
         for region in range(1, count):
-            inside = np.bincount(bits[regions == region], minlength=_BINS)
+            inside = np.bincount(bits[regions == region], minlength=BINS)
             self.bad += inside
             self.overlap += inside / inside.sum()
         self.regions += count - 1

@@ -75,13 +75,9 @@ def create_items(new: Sequence[NewItem], fresh: dict[str, Named], places: Sequen
 
 def name_masks(new: Sequence[NewItem], created: Mapping[str, Item]) -> list[Named]:
     """The masks of the items that were created, as grey images; of an identifier given twice the first one's."""
-    drawn: dict[str, Named] = {}
-    for item in reversed(new):
-        drawn.pop(item.item_id, None)
-        if item.mask is not None and item.item_id in created:
-            grey = item.mask.astype(np.uint8) * 255
-            drawn[item.item_id] = Named(item.item_id, hash_pixels(grey), grey, is_mask=True)
-    return list(drawn.values())
+    first = {item.item_id: item for item in reversed(new)}
+    drawn = {name: mask.astype(np.uint8) * 255 for name in created if (mask := first[name].mask) is not None}
+    return [Named(name, hash_pixels(grey), grey, is_mask=True) for name, grey in drawn.items()]
 
 
 def acknowledge(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mekiki
-from mekiki.cli.files import read_mask
+from mekiki.cli.datasets import to_new_item
 from mekiki.cli.folder import read_folder
 from tests.running import running_services
 
@@ -34,17 +34,7 @@ def serving() -> Iterator[mekiki.Client]:
 def push(client: mekiki.Client, dataset: str, folder: Path) -> None:
     """Stores the images of a folder with its masks, as `mekiki push` does."""
     client.codec.create_dataset(dataset)
-    items = (
-        mekiki.NewItem(
-            file.item_id,
-            file.path,
-            labels=(file.label,),
-            split=file.split,
-            mask=read_mask(file.mask) if file.mask else None,
-        )
-        for file in read_folder(folder).files
-    )
-    for answer in client.codec.append_items(dataset, items):
+    for answer in client.codec.append_items(dataset, map(to_new_item, read_folder(folder).files)):
         if answer.error is not None:
             raise answer.error
 

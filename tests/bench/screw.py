@@ -4,7 +4,6 @@ Every video is HEVC, x265 preset medium, CRF 28, grey, GOP 16, so that the sizes
 "plain" is the peer: the images as they are. The exact copy is compared with the PNG files as they lie on disk.
 """
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from services.codec.prepare import (
     prepare,
 )
 from services.codec.video import decode_video, encode_exact, encode_lossy
+from tests.bench.detectors import find_data
 from tests.bench.figures import Figures
 
 CRF, GOP = 28, 16
@@ -69,7 +69,7 @@ class Outcome:
 
 def main() -> None:
     """Measures, prints and writes build/bench/screw.json."""
-    folder = find_data() / "train" / "good"
+    folder = find_data("screw") / "train" / "good"
     if not folder.is_dir():
         print(f"skipped: {folder} does not exist (set MEKIKI_TEST_DATA)")
         return
@@ -78,11 +78,6 @@ def main() -> None:
     figures = Figures("screw")
     add_sizes(figures, pictures, sum(path.stat().st_size for path in paths))
     figures.finish()
-
-
-def find_data() -> Path:
-    """Returns the folder of the screws."""
-    return Path(os.environ.get("MEKIKI_TEST_DATA", ROOT.parent / "shared" / "data")) / "screw"
 
 
 def add_sizes(figures: Figures, pictures: list[Picture], png_bytes: int) -> None:

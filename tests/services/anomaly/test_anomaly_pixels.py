@@ -26,9 +26,6 @@ def measure_pro(heat, truth):
     for level in np.unique(heat)[::-1]:
         x.append(float((heat[~truth] >= level).mean()))
         y.append(float(np.mean([(region >= level).mean() for region in regions])))
-    grid = np.unique([*x, PRO_LIMIT])
-    grid = grid[grid <= PRO_LIMIT]
-    # Several points above one x: what counts from there on is the highest, before it the lowest.
     fine = np.linspace(0, PRO_LIMIT, 200_001)
     return float(np.interp(fine, x, y).mean())
 

@@ -19,7 +19,7 @@ from mekiki import (
 from mekiki._voc import VocImage, write_voc
 from mekiki.cli.codes import ExitCode
 from mekiki.cli.files import Places, read_mask, write_pixels
-from mekiki.cli.folder import Folder, read_folder
+from mekiki.cli.folder import Folder, ImageFile, read_folder
 from mekiki.cli.output import Output
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
 from mekiki.cli.voc import to_voc
@@ -64,18 +64,17 @@ def _create(client: Client, dataset: str) -> None:
         return
 
 
+def to_new_item(file: ImageFile) -> NewItem:
+    """An image of a folder as an item, with its mask where it has one."""
+    labels = [file.label] if file.label else []
+    return NewItem(
+        file.item_id, file.path, labels=labels, split=file.split, mask=read_mask(file.mask) if file.mask else None
+    )
+
+
 def _append(client: Client, output: Output, dataset: str, content: Folder) -> int:
     """Appends everything; returns how many items failed."""
-    items = (
-        NewItem(
-            file.item_id,
-            file.path,
-            labels=[file.label] if file.label else [],
-            split=file.split,
-            mask=read_mask(file.mask) if file.mask else None,
-        )
-        for file in content.files
-    )
+    items = map(to_new_item, content.files)
     failed = 0
     with output.bar(f"pushing to {dataset}") as bar:
         for number, answer in enumerate(client.codec.append_items(dataset, items), 1):
