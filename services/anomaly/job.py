@@ -1,56 +1,36 @@
 """The worker of anomaly's operations: `python -m services.anomaly.job anomaly/operations/<id>`."""
 
-import dataclasses
 import secrets
-from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
 import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
 from services.anomaly import messages
-from services.anomaly.backbones import SMALL_BACKBONE, hub_repo
 from services.anomaly.catalogue import Catalogue
 from services.anomaly.config import AnomalySettings
-from services.anomaly.engines.training import Journal, Progress
-from services.anomaly.entries import About, Calibration, Entry
+from services.anomaly.entries import Calibration, Entry
 from services.anomaly.examine import SCORING, Examiner
-from services.anomaly.frames import Framing
 from services.anomaly.intake import take_items
+from services.anomaly.learning import learn, now
 from services.anomaly.model import Detector, choose_device
 from services.anomaly.report_messages import write_examination
 from services.anomaly.shelf import to_threshold
 from services.anomaly.threshold import choose_threshold, count_needed_normals, split_folds
-from services.anomaly.training import Plan, load_model, save_model, train_model
-from services.runtime.errors import FailedPrecondition, InvalidArgument
+from services.anomaly.training import load_model, save_model
+from services.anomaly.trials import TRYING, join_trials, run_trial
+from services.runtime.errors import FailedPrecondition
 from services.runtime.neighbours import worker_options
-from services.runtime.weights import Weights, find_weights
 from services.runtime.worker import Handler, Job, run_job
-
-READING = "reading images"
 
 
 def train_detector(request: anomaly_pb2.TrainDetectorRequest, job: Job) -> anomaly_pb2.TrainDetectorResponse:
     """Train the embedder of a detector on normal items and put it into the catalogue."""
-    settings: AnomalySettings = job.settings
-    weights = _find_weights(messages.read_plan(request, aligned=False).backbone, settings)
-    with mekiki.Client(settings.codec_address, options=worker_options(settings)) as codec:
-        encoding = _find_encoding(codec, request.items) if messages.is_prepared(request) else None
-        plan = messages.read_plan(request, aligned=encoding is not None and _is_aligned(encoding))
-        model = train_model(
-            plan,
-            _read_normals(codec, request.items, _count_normals(codec, request.items), job),
-            _frame(encoding),
-            weights.path if weights else None,
-            choose_device(settings.device),
-            Journal(lambda progress: _report(progress, job), job.save_checkpoint, job.load_checkpoint()),
-        )
-    about = _describe(plan, request.items.dataset, encoding, weights)
+    with mekiki.Client(job.settings.codec_address, options=worker_options(job.settings)) as codec:
+        learned = learn(request, codec, job)
     catalogue = Catalogue.open(job.store)
-    entry = catalogue.add(request.detector, about, save_model(model), job.operation_name)
+    entry = catalogue.add(request.detector, learned.about, save_model(learned.model), job.operation_name)
     return anomaly_pb2.TrainDetectorResponse(detector=messages.write_detector(entry, catalogue.count_bank(entry)))
 
 
@@ -74,7 +54,7 @@ def calibrate_detector(
                 scores.append(detector.measure(taken.pixels, exclude))
     threshold = choose_threshold(np.array(scores), rate, confidence)
     key = f"scores/{secrets.token_hex(16)}.safetensors"
-    calibration = Calibration(threshold.value, rate, confidence, len(scores), detector.normals.version, _now(), key)
+    calibration = Calibration(threshold.value, rate, confidence, len(scores), detector.normals.version, now(), key)
     catalogue.calibrate(entry, calibration, np.array(scores))
     return anomaly_pb2.CalibrateDetectorResponse(threshold=messages.write_threshold(calibration), scores=sorted(scores))
 
@@ -89,77 +69,11 @@ def evaluate_detector(request: anomaly_pb2.EvaluateDetectorRequest, job: Job) ->
         return write_examination(examiner.examine(job.report), messages.write_model(entry, detector.normals.version))
 
 
-def _find_weights(backbone: str, settings: AnomalySettings) -> Weights | None:
-    repo = hub_repo(backbone)
-    if backbone == SMALL_BACKBONE or repo is None:
-        return None
-    return find_weights(backbone, repo, settings.weights_dir, allow_hub=settings.weights_hub)
-
-
-def _find_encoding(codec: mekiki.Client, items: types_pb2.ItemFilter) -> mekiki.Encoding:
-    """The encoding that is asked for, or the newest; the detector stays with it."""
-    encodings = codec.codec.get_dataset(items.dataset).encodings
-    wanted = [encoding for encoding in encodings if items.encoding_id in ("", encoding.encoding_id)]
-    if not wanted:
-        which = f"encoding {items.encoding_id!r}" if items.encoding_id else "any encoding"
-        raise FailedPrecondition("DATASET_NOT_ENCODED", f"data set {items.dataset!r} has not {which}: encode it first")
-    items.encoding_id = wanted[-1].encoding_id
-    return wanted[-1]
-
-
-def _is_aligned(encoding: mekiki.Encoding) -> bool:
-    return encoding.options.alignment is not mekiki.AlignmentMethod.NONE
-
-
-def _frame(encoding: mekiki.Encoding | None) -> Framing:
-    if encoding is None:
-        return Framing()
-    mask = np.ones((encoding.height, encoding.width), dtype=np.bool_) if encoding.mask is None else encoding.mask
-    return Framing(mask)
-
-
-def _count_normals(codec: mekiki.Client, items: types_pb2.ItemFilter) -> int:
-    total = sum(1 for _ in codec.codec.read_items(items, metadata_only=True))
-    if total == 0:
-        raise InvalidArgument("items", f"must select at least 1 normal item of {items.dataset!r}, selects 0")
-    return total
-
-
-def _read_normals(
-    codec: mekiki.Client, items: types_pb2.ItemFilter, total: int, job: Job
-) -> Iterator[NDArray[np.generic]]:
-    for number, read in enumerate(codec.codec.read_items(items)):
-        job.report(READING, number, total)
-        yield read.pixels
-    job.report(READING, total, total)
-
-
-def _report(progress: Progress, job: Job) -> None:
-    job.report("training", progress.epoch, progress.epochs, loss=progress.loss, accuracy=progress.accuracy)
-
-
-def _describe(plan: Plan, dataset: str, encoding: mekiki.Encoding | None, weights: Weights | None) -> About:
-    return About(
-        engine=plan.engine,
-        options=dataclasses.asdict(plan.options),
-        backbone=plan.backbone,
-        weights_source=weights.source if weights else "none",
-        weights_description=_tell_origin(plan, weights),
-        dataset=dataset,
-        encoding_id=encoding.encoding_id if encoding else "",
-        create_time=_now(),
-    )
-
-
-def _tell_origin(plan: Plan, weights: Weights | None) -> str:
-    if weights is None:
-        what = "fixed filters, scaled to" if plan.engine != "metric" else "a small network trained on"
-        return (
-            f"{what} the given images alone; a pretrained network is more accurate: "
-            'put mobilenetv2_100.safetensors into the folder of MEKIKI_WEIGHTS_DIR and train with "mobilenetv2_100"'
-        )
-    places = {"directory": "the folder of MEKIKI_WEIGHTS_DIR", "cache": "the hub's cache", "hub": "the hub"}
-    return f"{plan.backbone}, pretrained: {weights.path.name} from {places[weights.source]}"
+def run_trials(request: anomaly_pb2.RunTrialsRequest, job: Job) -> anomaly_pb2.RunTrialsResponse | None:
+    """Train and measure every configuration with every seed; a trial is a part of the work."""
+    with mekiki.Client(job.settings.codec_address, options=worker_options(job.settings)) as codec:
+        parts = job.do_parts(TRYING, lambda number, part: run_trial(request, number, codec, part).SerializeToString())
+    return None if parts is None else join_trials(request, parts)
 
 
 def _open_detector(catalogue: Catalogue, detector: str, settings: AnomalySettings) -> tuple[Entry, Detector]:
@@ -204,14 +118,11 @@ def _sort_by_fold(items: list[mekiki.Item], apart: dict[str, frozenset[str]]) ->
     return found
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
-
-
 if __name__ == "__main__":
     handlers: dict[str, Handler] = {
         "TrainDetector": train_detector,
         "CalibrateDetector": calibrate_detector,
         "EvaluateDetector": evaluate_detector,
+        "RunTrials": run_trials,
     }
     run_job(handlers, AnomalySettings)

@@ -11,7 +11,7 @@ from services.anomaly.backbones import DEFAULT_BACKBONE, hub_repo
 from services.anomaly.bank import Census
 from services.anomaly.drift import ERROR, WINDOW, DriftTest
 from services.anomaly.engines import losses
-from services.anomaly.entries import Calibration, Entry, Reference
+from services.anomaly.entries import About, Calibration, Entry, Reference
 from services.anomaly.frames import Placement
 from services.anomaly.model import Verdict
 from services.anomaly.training import MetricOptions, Options, PadimOptions, PatchOptions, Plan, read_options
@@ -169,9 +169,7 @@ def write_detector(entry: Entry, census: Census, watched: Watched | None = None)
     message = anomaly_pb2.Detector(
         name=entry.name,
         version=entry.version,
-        weights=types_pb2.WeightsOrigin(
-            backbone=about.backbone, source=about.weights_source, description=about.weights_description
-        ),
+        weights=write_weights(about),
         dataset=about.dataset,
         encoding_id=about.encoding_id,
         bank_version=census.version,
@@ -184,6 +182,13 @@ def write_detector(entry: Entry, census: Census, watched: Watched | None = None)
     _write_engine(read_options(about.engine, about.options), message)
     message.create_time.FromDatetime(datetime.fromisoformat(about.create_time))
     return message
+
+
+def write_weights(about: About) -> types_pb2.WeightsOrigin:
+    """Say what a detector's training began with."""
+    return types_pb2.WeightsOrigin(
+        backbone=about.backbone, source=about.weights_source, description=about.weights_description
+    )
 
 
 def write_threshold(calibration: Calibration) -> anomaly_pb2.Threshold:

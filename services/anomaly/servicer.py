@@ -22,6 +22,7 @@ from services.anomaly.intake import Intake
 from services.anomaly.litter import list_grounds
 from services.anomaly.model import Detector, choose_device
 from services.anomaly.shelf import Shelf
+from services.anomaly.trials import read_trials
 from services.runtime.batcher import Batcher
 from services.runtime.errors import InvalidArgument
 from services.runtime.neighbours import neighbour_options
@@ -169,6 +170,13 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         """Checks the request and starts the work."""
         request.detector = await self._check(request.detector, request.items.dataset)
         return await self._operations.start("EvaluateDetector", request)
+
+    async def RunTrials(  # noqa: N802
+        self, request: anomaly_pb2.RunTrialsRequest, _: Context
+    ) -> operations_pb2.Operation:
+        """Checks the request and starts the work."""
+        trials = await asyncio.to_thread(read_trials, request)  # may import timm
+        return await self._operations.start("RunTrials", request, trials)
 
     async def start(self) -> None:
         """Starts what works beside the calls."""

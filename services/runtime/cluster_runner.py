@@ -1,5 +1,8 @@
 """Workers as Kubernetes Jobs: one Job per attempt at an operation, made from a template that the chart renders.
 
+The parts of an operation are the indices of an Indexed Job: side by side as far as there is room, and a lost one is
+started again by Kubernetes itself.
+
 A Job's name follows from the attempt, so the API server itself lets nobody start one twice. Jobs outlive the server
 that started them: any replica looks at them, stops them and takes up what comes after.
 """
@@ -40,7 +43,7 @@ class ClusterRunner:
     Args:
         template: a `batch/v1 Job`; its first container gets the arguments, its name and labels are set here.
         namespace: where Jobs are made.
-        max_jobs: most unfinished ones of one service.
+        max_jobs: most workers of one service at once.
         batch: kubernetes' BatchV1Api.
         core: kubernetes' CoreV1Api, to tell why a pod failed.
         grace_s: how long a worker that should stop may take before its Job is deleted.
@@ -83,10 +86,14 @@ class ClusterRunner:
 
     def start(self, task: Task, claim: Callable[[], bool]) -> None:
         """Creates the Job if there is room and the claim succeeds."""
-        if self._count_unfinished(task.service) >= self._max_jobs or not claim():
+        room = self._max_jobs - self._count_workers(task.service)
+        if room <= 0 or not claim():
             return
+        job = self._describe(task)
+        if task.parts > 1:
+            _split(job, task.parts, min(room, task.parts))
         with _asking(but=_TAKEN):
-            self._batch.create_namespaced_job(self._namespace, self._describe(task), _request_timeout=ANSWER_S)
+            self._batch.create_namespaced_job(self._namespace, job, _request_timeout=ANSWER_S)
 
     def look(self, task: Task) -> Sighting:
         """How the task's Job stands; UNKNOWN where there is none (yet), then its heartbeat tells."""
@@ -134,12 +141,12 @@ class ClusterRunner:
         container["args"] = ["-m", f"services.{task.service}.job", task.name, "--attempt", str(task.attempt)]
         return job
 
-    def _count_unfinished(self, service: str) -> int:
+    def _count_workers(self, service: str) -> int:
         with _asking():
             jobs = self._batch.list_namespaced_job(
                 self._namespace, label_selector=f"{_SERVICE}={service}", _request_timeout=ANSWER_S
             )
-        return sum(not _has_ended(job) for job in jobs.items)
+        return sum(job.spec.parallelism or 1 for job in jobs.items if not _has_ended(job))
 
     def _read(self, task: Task) -> Any:  # noqa: ANN401 - a V1Job, or None where there is none
         job = None
@@ -167,6 +174,13 @@ class ClusterRunner:
             pod, self._namespace, tail_lines=LOG_LINES, _request_timeout=ANSWER_S
         )
         self._log.warning("a worker failed", operation=task.name, attempt=task.attempt, pod=pod, log=words)
+
+
+def _split(job: Manifest, parts: int, side_by_side: int) -> None:
+    """Makes it an Indexed Job: every pod gets the number of its part as the controller's JOB_COMPLETION_INDEX."""
+    indexed = {"completionMode": "Indexed", "completions": parts, "parallelism": side_by_side, "backoffLimit": parts}
+    job["spec"] |= indexed
+    job["spec"]["template"]["spec"]["containers"][0]["args"] += ["--part", "$(JOB_COMPLETION_INDEX)"]
 
 
 def name_job(task: Task) -> str:

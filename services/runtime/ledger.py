@@ -4,7 +4,7 @@
     operations/<id>/record          JSON: verb, request, time, trace; created once
     operations/<id>/attempt-0001    JSON: created by the supervisor that may start that worker; see `Attempt`
     operations/<id>/progress        JSON: overwritten by the worker; its `beat` is the heartbeat
-    operations/<id>/checkpoint      the handler's own bytes, overwritten by the worker
+    operations/<id>/checkpoint...   and part-...: what workers leave for each other; see `scratch.py`
     operations/<id>/cancel          marker: somebody wants it to stop
     operations/<id>/outcome         google.longrunning.Operation: created once, so that only one ending counts
 
@@ -26,6 +26,7 @@ from google.rpc import status_pb2
 
 from mekiki.types.v1 import types_pb2
 from services.runtime.errors import AlreadyExists, DataLoss, NotFound
+from services.runtime.scratch import Scratch
 from services.runtime.store import Store
 from services.runtime.traces import current_traceparent
 
@@ -47,6 +48,8 @@ class Record:
     create_time: datetime
     traceparent: str = ""
     """Of the call that started it; empty in records of before there were traces."""
+    parts: int = 1
+    """So many that can be done side by side."""
 
     def message(self) -> Message:
         """The request as it came."""
@@ -92,7 +95,7 @@ class Ledger:
         """The public name of an id."""
         return f"{self.service}/operations/{operation}"
 
-    def add(self, verb: str, request: Message) -> str:
+    def add(self, verb: str, request: Message, parts: int = 1) -> str:
         """Writes down a new operation, durable on return; returns its id."""
         packed, now = any_pb2.Any(), datetime.now(UTC)
         packed.Pack(request)
@@ -101,6 +104,7 @@ class Ledger:
             "verb": verb,
             "create_time": now.isoformat(),
             "traceparent": current_traceparent(),
+            "parts": parts,
             "request_type": packed.type_url,
             "request": base64.b64encode(packed.value).decode(),
         }
@@ -118,7 +122,7 @@ class Ledger:
             raise NotFound("operation", self.name(operation)) from None
         request = any_pb2.Any(type_url=stored["request_type"], value=base64.b64decode(stored["request"]))
         created = datetime.fromisoformat(stored["create_time"])
-        return Record(stored["verb"], request, created, stored.get("traceparent", ""))
+        return Record(stored["verb"], request, created, stored.get("traceparent", ""), stored.get("parts", 1))
 
     def ids(self) -> list[str]:
         """All ids, newest first."""
@@ -159,7 +163,7 @@ class Ledger:
 
     def retire(self, operation: str) -> None:
         """Removes what only an unfinished operation needs."""
-        self._store.delete(_key(operation, "checkpoint"))
+        self.scratch(operation).clear()
         self._store.delete(f"unfinished/{operation}")
 
     def sweep(self, operation: str) -> None:
@@ -230,16 +234,9 @@ class Ledger:
         """Whether somebody wants it to stop."""
         return self._store.exists(_key(operation, "cancel"))
 
-    def save_checkpoint(self, operation: str, data: bytes) -> None:
-        """Overwrites the checkpoint, durable on return."""
-        self._store.put(_key(operation, "checkpoint"), data)
-
-    def load_checkpoint(self, operation: str) -> bytes | None:
-        """The last checkpoint, or None."""
-        try:
-            return self._store.get(_key(operation, "checkpoint"))
-        except NotFound:
-            return None
+    def scratch(self, operation: str) -> Scratch:
+        """What its workers leave for each other."""
+        return Scratch(self._store, f"operations/{operation}")
 
     def _progress_now(self, operation: str) -> Progress:
         progress = self.progress(operation) or Progress(0, phase=WAITING)

@@ -78,14 +78,14 @@ class Operations:
         """Stops supervising, and this process's workers; the next server goes on from their checkpoints."""
         await asyncio.to_thread(self._supervisor.close)
 
-    async def start(self, verb: str, request: Message) -> operations_pb2.Operation:
-        """Writes an operation down, durable on return, for the next free worker.
+    async def start(self, verb: str, request: Message, parts: int = 1) -> operations_pb2.Operation:
+        """Writes an operation down, durable on return, for the next free worker, or one for each of its parts.
 
         Raises:
             Overloaded: too many wait already, in all or of the caller's tenant.
         """
         await asyncio.to_thread(self._check_room)
-        operation = await asyncio.to_thread(self._ledger.add, verb, request)
+        operation = await asyncio.to_thread(self._ledger.add, verb, request, parts)
         self._supervisor.wake()
         return await asyncio.to_thread(self._ledger.describe, operation)
 

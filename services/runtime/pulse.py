@@ -36,6 +36,8 @@ class Assignment:
     attempt: int
     parent: int | None
     """The process without which it must not go on; None in the cluster."""
+    part: int | None = None
+    """The only part that it does; None: all of them."""
 
 
 class Pulse:
@@ -43,6 +45,7 @@ class Pulse:
 
     def __init__(self, ledger: Ledger, assignment: Assignment) -> None:
         self.operation = assignment.operation
+        self.part = assignment.part
         self.progress = Progress(assignment.attempt)
         self.stop: Stop | None = None
         self._ledger = ledger
@@ -74,7 +77,7 @@ class Pulse:
         """Writes down what a stopped worker leaves: an outcome, a release, or nothing."""
         if stop is Stop.CANCELLED:
             self._ledger.finish(self.operation, to_status(Cancelled(stop.value)), self.progress)
-        elif stop is Stop.RELEASED:
+        elif stop is Stop.RELEASED and self._assignment.part is None:  # the workers of other parts go on
             self._ledger.write_progress(self.operation, replace(self.progress, beat=self._beat, released=True))
 
     def _run(self) -> None:

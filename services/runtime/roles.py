@@ -78,6 +78,7 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "PromoteDetector": _CHANGE,
         "RollbackDetector": _CHANGE,
         "EvaluateDetector": _CHANGE,  # starts an operation
+        "RunTrials": _CHANGE,
         "DeleteDetector": _DELETE,
     },
     "google.longrunning.Operations": {

@@ -1,7 +1,7 @@
 """Where workers run. A runner starts one process for one attempt at an operation and knows whether it still lives."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -14,6 +14,8 @@ class Task:
     operation: str
     """The id, without the service."""
     attempt: int
+    parts: int = field(default=1, compare=False)
+    """So many that can be done side by side; only a start needs to know."""
 
     @property
     def name(self) -> str:
@@ -39,7 +41,10 @@ class Sighting:
 
 
 class Runner(Protocol):
-    """A place that runs workers. All methods return at once and are called from one thread at a time."""
+    """A place that runs workers. All methods return at once and are called from one thread at a time.
+
+    A place with room for several workers may give each part of a task one of its own; else one does them all.
+    """
 
     def start(self, task: Task, claim: Callable[[], bool]) -> None:
         """Starts a worker if there is room and then `claim()` says that nobody else did."""

@@ -146,15 +146,14 @@ class Supervisor:
             message = f"the operation was given up: its worker was lost {lost} times, the last one {detail}"
             return self._fail(operation, FailedPrecondition("WORKER_LOST", message))
         following = Attempt(attempt.number + 1, lost)
-        task = Task(self._ledger.service, operation, following.number)
+        try:
+            parts = self._ledger.record(operation).parts
+        except NotFound:
+            return self._ledger.sweep(operation)
+        task = Task(self._ledger.service, operation, following.number, parts)
         return self._runner.start(task, lambda: self._claim(operation, following))
 
     def _claim(self, operation: str, attempt: Attempt) -> bool:
-        try:
-            self._ledger.record(operation)
-        except NotFound:
-            self._ledger.sweep(operation)
-            return False
         claimed = self._ledger.claim(operation, attempt)
         if claimed:
             self._log.info("worker starts", operation=operation, attempt=attempt.number, lost=attempt.lost)

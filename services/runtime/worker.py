@@ -1,12 +1,13 @@
 """The process that does one operation's work: `python -m services.<service>.job <service>/operations/<id>`."""
 
 import argparse
+import copy
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from services.runtime.config import Settings, load_settings
 from services.runtime.errors import Cancelled, MekikiError, Unavailable
 from services.runtime.ledger import Ledger
 from services.runtime.logs import configure_logs, get_logger
-from services.runtime.pulse import Assignment, Pulse
+from services.runtime.pulse import Assignment, Pulse, Stop
 from services.runtime.status import to_status
 from services.runtime.store import Store
 from services.runtime.traces import Tracing, current_trace_id
@@ -27,6 +28,16 @@ FINISH_WAITS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 NICENESS = 10
 """On a machine that also answers calls, a job takes what they leave."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of several parts of an operation, and what is said while it is done."""
+
+    number: int
+    phase: str
+    done: int  # of all parts, as it begins
+    total: int
 
 
 class Job:
@@ -44,6 +55,28 @@ class Job:
         """Such as "codec/operations/20261121T075008123-3f9a2c1b"."""
         self._ledger = ledger
         self._pulse = pulse
+        self._scratch = ledger.scratch(pulse.operation)
+        self._part: _Part | None = None
+
+    def do_parts(self, phase: str, do: Callable[[int, "Job"], bytes]) -> list[bytes] | None:
+        """Does those parts of the work that are this worker's and not done yet; for an operation started with parts.
+
+        Args:
+            phase: what the progress says, with the number of parts that are done.
+            do: does one part; it gets the part's number, and a job with a checkpoint of its own.
+
+        Returns:
+            What came out of every part, in order; None while other workers do theirs: the last of them goes on.
+        """
+        total, mine = self._ledger.record(self._pulse.operation).parts, self._pulse.part
+        for number in range(total) if mine is None else [mine]:
+            if self._scratch.load_part(number) is None:
+                part = copy.copy(self)
+                part._part = _Part(number, phase, self._scratch.count_parts(), total)  # noqa: SLF001 - a copy of its own
+                self._scratch.save_part(number, do(number, part))
+        found = [made for made in map(self._scratch.load_part, range(total)) if made is not None]
+        self.report(phase, len(found), total)
+        return found if len(found) == total else None
 
     def report(self, phase: str, done: int = 0, total: int = 0, **metrics: float) -> None:
         """Says how far the work is. Call it often: it costs nothing, and is written once a second.
@@ -58,6 +91,8 @@ class Job:
             Cancelled: the work must stop here; let it pass.
         """
         self._stop_if_asked()
+        if self._part is not None:  # what every worker of the operation may say, and means the same
+            phase, done, total = self._part.phase, self._part.done, self._part.total
         before, now = self._pulse.progress, datetime.now(UTC).isoformat()
         known = before.metrics | {name: float(value) for name, value in metrics.items()}
         self._pulse.progress = replace(
@@ -71,19 +106,19 @@ class Job:
             Cancelled: the work must stop here; let it pass.
         """
         self._stop_if_asked()
-        self._ledger.save_checkpoint(self._pulse.operation, data)
+        self._scratch.save_checkpoint(data, None if self._part is None else self._part.number)
 
     def load_checkpoint(self) -> bytes | None:
         """Returns what was saved last, by this worker or a lost one before it; None at a fresh start."""
-        return self._ledger.load_checkpoint(self._pulse.operation)
+        return self._scratch.load_checkpoint(None if self._part is None else self._part.number)
 
     def _stop_if_asked(self) -> None:
         if self._pulse.stop is not None:
             raise Cancelled(self._pulse.stop.value)
 
 
-Handler = Callable[[Any, Job], Message]
-"""Takes the request message and the job, returns the response message."""
+Handler = Callable[[Any, Job], Message | None]
+"""Takes the request message and the job, returns the response message; None: another worker will, see `do_parts`."""
 
 
 def run_job(handlers: Mapping[str, Handler], settings_class: type[Settings]) -> None:
@@ -116,9 +151,10 @@ def _read_arguments(arguments: list[str]) -> Assignment:
     parser.add_argument("operation", help="its name, such as codec/operations/20261121T075008123-3f9a2c1b")
     parser.add_argument("--attempt", type=int, default=1, help="which start of a worker this is")
     parser.add_argument("--parent", type=int, help="process without which this one must not go on")
+    parser.add_argument("--part", type=int, help="the only part that it does; without it all")
     parsed = parser.parse_args(arguments)
     service, _, operation = parsed.operation.partition("/operations/")
-    return Assignment(service, operation, parsed.attempt, parsed.parent)
+    return Assignment(service, operation, parsed.attempt, parsed.parent, parsed.part)
 
 
 def _work(
@@ -143,7 +179,9 @@ def _work(
 
 
 def _conclude(ledger: Ledger, pulse: Pulse, result: Message | status_pb2.Status | None) -> bool:
-    """Writes down how it ended; False when the store could not be reached for long."""
+    """Writes down how it ended; False where its runner must see that it is not done, or the store was long away."""
+    if pulse.stop is Stop.RELEASED and pulse.part is not None:
+        return False
     for wait_s in FINISH_WAITS_S:
         time.sleep(wait_s)
         try:

@@ -67,7 +67,28 @@ def look_around(request: Struct, job: Job) -> Struct:
     return response
 
 
+def share(request: Struct, job: Job) -> Struct | None:
+    """Does parts: each says which worker did it, and what the checkpoint of its own was as it began."""
+
+    def do(number: int, part: Job) -> bytes:
+        part.report("not what is shown", 7, 9)
+        part.store.put(f"parts/{number}-{os.getpid()}", b"")
+        found = part.load_checkpoint()
+        part.save_checkpoint(f"of part {number}".encode())
+        if found is None and number == request["killed_at"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return f"{number} after {found}".encode()
+
+    made = job.do_parts("sharing", do)
+    if made is None:
+        return None
+    response = Struct()
+    response.update({"made": [part.decode() for part in made]})
+    return response
+
+
 HANDLERS = {
+    "Share": share,
     "Count": count,
     "Refuse": refuse,
     "Crash": crash,

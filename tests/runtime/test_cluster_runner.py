@@ -69,7 +69,8 @@ class FakeBatch:
 
     def _describe(self, name):
         ended = self.ended.get(name)
-        return SimpleNamespace(status=SimpleNamespace(conditions=[ended] if ended else None))
+        spec = SimpleNamespace(parallelism=self.jobs[name]["spec"].get("parallelism"))
+        return SimpleNamespace(spec=spec, status=SimpleNamespace(conditions=[ended] if ended else None))
 
     def _check(self, namespace):
         assert namespace == "plant"
@@ -144,6 +145,26 @@ def test_a_full_house_claims_nothing_until_a_job_has_ended(runner, batch):
     batch.ended[name_job(tasks[0])] = make_condition("Complete")
     runner.start(tasks[3], lambda: claims.append(1) or True)
     assert len(claims) == len(batch.jobs) == 3
+
+
+def test_the_parts_of_a_task_are_the_indices_of_one_job_as_many_at_once_as_there_is_room(runner, batch):
+    runner.start(Task("codec", "20261121T075008121-3f9a2c1b", 1), lambda: True)
+    task = Task("codec", "20261121T075008122-3f9a2c1b", 1, parts=10)
+    runner.start(task, lambda: True)
+    spec = batch.jobs[name_job(task)]["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 10, 1)
+    assert spec["backoffLimit"] == 10  # a lost pod's part is started again by Kubernetes
+    assert spec["template"]["spec"]["containers"][0]["args"][-2:] == ["--part", "$(JOB_COMPLETION_INDEX)"]
+    assert "completionMode" not in TEMPLATE["spec"]
+
+
+def test_side_by_side_workers_count_one_by_one(runner, batch):
+    first = Task("codec", "20261121T075008121-3f9a2c1b", 1, parts=10)
+    runner.start(first, lambda: True)
+    assert batch.jobs[name_job(first)]["spec"]["parallelism"] == 2
+    claims = []
+    runner.start(Task("codec", "20261121T075008122-3f9a2c1b", 1), lambda: claims.append(1) or True)
+    assert not claims
 
 
 def test_jobs_of_another_service_do_not_count(runner, batch):

@@ -51,6 +51,7 @@ from mekiki._values.item import Alignment, AppendedItem, Item, NewItem, Prepared
 from mekiki._values.progress import Progress
 from mekiki._values.saliency import Classification, Classifier, ExplainMethod, Explanation
 from mekiki._values.service import ServiceStatus
+from mekiki._values.trials import Configuration, Trial, TrialSeries
 from mekiki._wire.contexts import find_context
 from mekiki._wire.credentials import Credentials
 from mekiki._wire.policy import ClientOptions, RetryPolicy
@@ -76,6 +77,7 @@ __all__ = [
     "Classifier",
     "Client",
     "ClientOptions",
+    "Configuration",
     "Credentials",
     "Dataset",
     "Detector",
@@ -122,6 +124,8 @@ __all__ = [
     "ServiceStatus",
     "Shortcut",
     "Threshold",
+    "Trial",
+    "TrialSeries",
     "Verdict",
     "WeightsOrigin",
     "errors",

@@ -482,7 +482,7 @@ async def test_a_training_that_is_done_again_makes_no_second_version(job, catalo
 async def test_training_on_nothing_is_refused(job, monkeypatch, tmp_path):
     items = types_pb2.ItemFilter(dataset=DATASET, splits=["nowhere"])
     weights = Weights(tmp_path / "not read", "directory")
-    monkeypatch.setattr("services.anomaly.job.find_weights", lambda *_, **__: weights)
+    monkeypatch.setattr("services.anomaly.learning.find_weights", lambda *_, **__: weights)
     for backbone in ("small", "mobilenetv2_100"):  # one that learns from the items, and one that does not
         request = anomaly_pb2.TrainDetectorRequest(detector="x", items=items, backbone=backbone)
         with pytest.raises(InvalidArgument, match="selects 0"):

@@ -10,10 +10,11 @@ from mekiki._async.operation import AsyncOperation
 from mekiki._async.streams import Travel, answer_frames, tag_frames
 from mekiki._values.anomaly import Detector, EnrolledItem, Enrolment, Forgetting, ScoredImage
 from mekiki._values.dataset import ItemsLike, to_item_filter
-from mekiki._values.engine import DEFAULT_ENGINE, Engine, MetricEngine, PadimEngine, PatchEngine
+from mekiki._values.engine import DEFAULT_ENGINE, Engine
 from mekiki._values.evaluation import Calibration, Evaluation
 from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import ImageLike, to_image
+from mekiki._values.trials import Configuration, TrialSeries
 from mekiki._wire import asynchronous as wire
 from mekiki.anomaly.v1 import anomaly_pb2, anomaly_pb2_grpc
 
@@ -61,15 +62,7 @@ class AsyncAnomaly:
             seed: of everything that is drawn.
             timeout_s: deadline of starting it.
         """
-        request = anomaly_pb2.TrainDetectorRequest(
-            detector=detector,
-            items=to_item_filter(items),
-            patch=engine.to_proto() if isinstance(engine, PatchEngine) else None,
-            metric=engine.to_proto() if isinstance(engine, MetricEngine) else None,
-            padim=engine.to_proto() if isinstance(engine, PadimEngine) else None,
-            backbone=backbone,
-            seed=seed,
-        )
+        request = Configuration(detector, items, engine, backbone, seed).to_proto()
         record = await self._funnel.start(self._stub.TrainDetector, request, timeout_s)
         return AsyncOperation(self._funnel, self._operations, record)
 
@@ -243,4 +236,31 @@ class AsyncAnomaly:
             detector=detector, items=to_item_filter(items), normal_labels=normal_labels
         )
         record = await self._funnel.start(self._stub.EvaluateDetector, request, timeout_s)
+        return AsyncOperation(self._funnel, self._operations, record)
+
+    async def run_trials(
+        self,
+        configurations: Sequence[Configuration],
+        items: ItemsLike,
+        *,
+        trial_count: int = 0,
+        normal_labels: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> AsyncOperation[tuple[TrialSeries, ...]]:
+        """Trains, fills and measures configurations of detectors with several seeds each, and keeps none of them.
+
+        Args:
+            configurations: 1 to 32, of distinct names.
+            items: labelled ones that every trial is measured on, as by `evaluate_detector`.
+            trial_count: of each configuration, 1 to 100, with seeds that follow on its own; default 3.
+            normal_labels: default "good".
+            timeout_s: deadline of starting it.
+        """
+        request = anomaly_pb2.RunTrialsRequest(
+            configurations=[configuration.to_proto() for configuration in configurations],
+            items=to_item_filter(items),
+            normal_labels=normal_labels,
+            trial_count=trial_count,
+        )
+        record = await self._funnel.start(self._stub.RunTrials, request, timeout_s)
         return AsyncOperation(self._funnel, self._operations, record)

@@ -11,6 +11,7 @@ from mekiki._values.boxfit import AnnotatedDataset
 from mekiki._values.dataset import EncodedDataset
 from mekiki._values.evaluation import Calibration, Evaluation
 from mekiki._values.saliency import Classifier
+from mekiki._values.trials import read_series
 from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.boxfit.v1 import boxfit_pb2
 from mekiki.codec.v1 import codec_pb2
@@ -25,6 +26,7 @@ _VALUES: Mapping[type[Any], Callable[[Any], object]] = MappingProxyType(
         anomaly_pb2.TrainDetectorResponse: lambda response: Detector.from_proto(response.detector),
         anomaly_pb2.CalibrateDetectorResponse: Calibration.from_proto,
         anomaly_pb2.EvaluateDetectorResponse: Evaluation.from_proto,
+        anomaly_pb2.RunTrialsResponse: read_series,
     }
 )
 

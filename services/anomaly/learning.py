@@ -1,0 +1,138 @@
+"""How a detector learns from items of codec: what TrainDetector and every trial do alike."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+import mekiki
+from mekiki.anomaly.v1 import anomaly_pb2
+from mekiki.types.v1 import types_pb2
+from services.anomaly import messages
+from services.anomaly.backbones import SMALL_BACKBONE, hub_repo
+from services.anomaly.config import AnomalySettings
+from services.anomaly.engines.training import Journal, Progress
+from services.anomaly.entries import About
+from services.anomaly.frames import Framing
+from services.anomaly.model import choose_device
+from services.anomaly.training import Model, Plan, train_model
+from services.runtime.errors import FailedPrecondition, InvalidArgument
+from services.runtime.weights import Weights, find_weights
+from services.runtime.worker import Job
+
+READING = "reading images"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A detector without bank and threshold, and how it came about."""
+
+    model: Model
+    about: About
+
+
+def learn(request: anomaly_pb2.TrainDetectorRequest, codec: mekiki.Client, job: Job) -> Learned:
+    """Train the embedder of a detector on normal items; what of the request was left open is filled in.
+
+    Raises:
+        FailedPrecondition: WEIGHTS_MISSING, or DATASET_NOT_ENCODED.
+        InvalidArgument: no items.
+    """
+    settings: AnomalySettings = job.settings
+    weights = _find_weights(messages.read_plan(request, aligned=False).backbone, settings)
+    encoding = _find_encoding(codec, request.items) if messages.is_prepared(request) else None
+    plan = messages.read_plan(request, aligned=encoding is not None and _is_aligned(encoding))
+    model = train_model(
+        plan,
+        read_normals(codec, request.items, job),
+        _frame(encoding),
+        weights.path if weights else None,
+        choose_device(settings.device),
+        Journal(lambda progress: _report(progress, job), job.save_checkpoint, job.load_checkpoint()),
+    )
+    return Learned(model, _describe(plan, request.items.dataset, encoding, weights))
+
+
+def _find_weights(backbone: str, settings: AnomalySettings) -> Weights | None:
+    repo = hub_repo(backbone)
+    if backbone == SMALL_BACKBONE or repo is None:
+        return None
+    return find_weights(backbone, repo, settings.weights_dir, allow_hub=settings.weights_hub)
+
+
+def _find_encoding(codec: mekiki.Client, items: types_pb2.ItemFilter) -> mekiki.Encoding:
+    """The encoding that is asked for, or the newest; the detector stays with it."""
+    encodings = codec.codec.get_dataset(items.dataset).encodings
+    wanted = [encoding for encoding in encodings if items.encoding_id in ("", encoding.encoding_id)]
+    if not wanted:
+        which = f"encoding {items.encoding_id!r}" if items.encoding_id else "any encoding"
+        raise FailedPrecondition("DATASET_NOT_ENCODED", f"data set {items.dataset!r} has not {which}: encode it first")
+    items.encoding_id = wanted[-1].encoding_id
+    return wanted[-1]
+
+
+def _is_aligned(encoding: mekiki.Encoding) -> bool:
+    return encoding.options.alignment is not mekiki.AlignmentMethod.NONE
+
+
+def _frame(encoding: mekiki.Encoding | None) -> Framing:
+    if encoding is None:
+        return Framing()
+    mask = np.ones((encoding.height, encoding.width), dtype=np.bool_) if encoding.mask is None else encoding.mask
+    return Framing(mask)
+
+
+def _count_normals(codec: mekiki.Client, items: types_pb2.ItemFilter) -> int:
+    total = sum(1 for _ in codec.codec.read_items(items, metadata_only=True))
+    if total == 0:
+        raise InvalidArgument("items", f"must select at least 1 normal item of {items.dataset!r}, selects 0")
+    return total
+
+
+def read_normals(codec: mekiki.Client, items: types_pb2.ItemFilter, job: Job) -> Iterator[NDArray[np.generic]]:
+    """The pixels of all items, which are counted first.
+
+    Raises:
+        InvalidArgument: there are none.
+    """
+    total = _count_normals(codec, items)
+    for number, read in enumerate(codec.codec.read_items(items)):
+        job.report(READING, number, total)
+        yield read.pixels
+    job.report(READING, total, total)
+
+
+def _report(progress: Progress, job: Job) -> None:
+    job.report("training", progress.epoch, progress.epochs, loss=progress.loss, accuracy=progress.accuracy)
+
+
+def _describe(plan: Plan, dataset: str, encoding: mekiki.Encoding | None, weights: Weights | None) -> About:
+    return About(
+        engine=plan.engine,
+        options=dataclasses.asdict(plan.options),
+        backbone=plan.backbone,
+        weights_source=weights.source if weights else "none",
+        weights_description=_tell_origin(plan, weights),
+        dataset=dataset,
+        encoding_id=encoding.encoding_id if encoding else "",
+        create_time=now(),
+    )
+
+
+def _tell_origin(plan: Plan, weights: Weights | None) -> str:
+    if weights is None:
+        what = "fixed filters, scaled to" if plan.engine != "metric" else "a small network trained on"
+        return (
+            f"{what} the given images alone; a pretrained network is more accurate: "
+            'put mobilenetv2_100.safetensors into the folder of MEKIKI_WEIGHTS_DIR and train with "mobilenetv2_100"'
+        )
+    places = {"directory": "the folder of MEKIKI_WEIGHTS_DIR", "cache": "the hub's cache", "hub": "the hub"}
+    return f"{plan.backbone}, pretrained: {weights.path.name} from {places[weights.source]}"
+
+
+def now() -> str:
+    """The time, as entries have it."""
+    return datetime.now(UTC).isoformat()
