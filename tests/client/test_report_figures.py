@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from mekiki._voc import VocImage, safe_name, write_voc
-from mekiki.demo.charts import draw_latencies, draw_roc, draw_scores, draw_sizes, nice_ticks
+from mekiki.demo.charts import draw_latencies, draw_sizes
 from mekiki.demo.curve import bound_share, measure_auroc, smallest_rate, trace_roc
 from mekiki.demo.figures import box_iou, show_bytes, show_duration, show_ratio, show_share
-from mekiki.demo.pictures import draw_box, overlay_heat, shrink
+from mekiki.report.charts import draw_roc, draw_scores, nice_ticks
+from mekiki.report.pictures import draw_box, overlay_heat, shrink
 
 
 def test_the_area_is_the_chance_of_ranking_right():

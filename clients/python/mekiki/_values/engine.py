@@ -118,7 +118,7 @@ Engine = PatchEngine | MetricEngine | PadimEngine
 """How a detector tells normal from not."""
 
 
-def read_engine(detector: anomaly_pb2.Detector) -> Engine:
+def read_engine(detector: anomaly_pb2.Detector | anomaly_pb2.TrainDetectorRequest) -> Engine:
     """The engine of a detector, from the wire."""
     match detector.WhichOneof("engine"):
         case "metric":

@@ -1,5 +1,6 @@
 """How good a detector is: evaluate."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,10 +9,11 @@ from mekiki import Evaluation, LabelEvaluation, PixelEvaluation, Rate, Threshold
 from mekiki.cli.datasets import DatasetName, Labels, Splits
 from mekiki.cli.detectors import DetectorName, say_threshold, select_items
 from mekiki.cli.output import Output
+from mekiki.cli.reporting import Report, make_report
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 -- a command's options
     detector: DetectorName,
     dataset: DatasetName,
     *,
@@ -20,6 +22,7 @@ def evaluate(
     ] = None,
     split: Splits = None,
     label: Labels = None,
+    report: Report = None,
     address: Address = DEFAULT_ADDRESS,
     json: Json = False,
 ) -> None:
@@ -38,7 +41,16 @@ def evaluate(
         rows = (_row(each, is_normal=each.label in normal) for each in evaluation.labels)
         output.table(["label", "items", "auroc", "false alarms", "misses", "pixel auroc", "pro"], rows)
         _warn_of_shortcuts(evaluation, output)
-        output.value({**vars(evaluation), "threshold": threshold})
+        told = {**vars(evaluation), "threshold": threshold}
+        output.value(told)
+
+        def write(folder: Path) -> Path:
+            from mekiki.report.evaluation import Subject, write_evaluation  # noqa: PLC0415 -- it draws in OpenCV
+
+            version = f"{evaluation.model.name}@{evaluation.model.version}"
+            return write_evaluation(client, evaluation, threshold, Subject(version, dataset, set(normal)), folder)
+
+        make_report(report, output, told, write)
 
 
 def _say_evaluation(evaluation: Evaluation, threshold: Threshold | None, output: Output) -> None:

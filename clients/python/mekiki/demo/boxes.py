@@ -6,9 +6,10 @@ from pathlib import Path
 from mekiki import Classifier, Client, Item, ItemFilter, Operation
 from mekiki._voc import VocImage, write_voc
 from mekiki.demo.narrator import Narrator
-from mekiki.demo.results import GOOD, Box, Boxed, Boxes, Pixels
+from mekiki.demo.results import GOOD, Boxed, Boxes
 from mekiki.demo.source import Labelled, Photo
 from mekiki.demo.steps import Weights, as_box, read_annotated, train_with
+from mekiki.report.pictures import Box, Pixels
 from mekiki.sample_parts import EMPTY
 
 LEAST_IMAGES = 8  # of a label, half of which teach

@@ -1,59 +1,19 @@
 """Which pictures the report shows, each made into a file and a caption."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from mekiki._voc import encode_jpeg
 from mekiki.demo.figures import box_iou
-from mekiki.demo.pictures import draw_box, overlay_heat, shrink
-from mekiki.demo.results import Boxed, Judged, Pixels, Results
+from mekiki.demo.results import Boxed, Judged, Results
+from mekiki.report.album import Album, Card, Shot
+from mekiki.report.pictures import Pixels, draw_box, overlay_heat
 
-SIDE = 420  # longer side of a picture in the report, pixels
 RED = (213, 94, 0)
 # Okabe and Ito's palette: labels of boxes differ for everybody's eyes, and are written beside them anyway.
 BOX_COLOURS = ((86, 180, 233), (240, 228, 66), (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178))
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A picture in the report."""
-
-    source: str  # data URI
-    alt: str
-    width: int  # pixels
-    height: int
-
-
-@dataclass(frozen=True)
-class Card:
-    """Pictures of one part with what is to be said of it."""
-
-    shots: tuple[Shot, ...]
-    label: str
-    verdict: str
-    remark: str
-    is_wrong: bool
-    name: str
-
-
-class Album:
-    """Files pictures beside the report and hands them out for inlining."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def add(self, name: str, pixels: Pixels, alt: str, side: int = SIDE) -> Shot:
-        """Write `name`.jpg and return it as a data URI; `name` is ours, never a user's text."""
-        small = shrink(pixels, side)
-        jpeg = encode_jpeg(small, 86)
-        (self.folder / f"{name}.jpg").write_bytes(jpeg)
-        height, width = small.shape[:2]
-        return Shot(f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}", alt, width, height)
 
 
 @dataclass(frozen=True)

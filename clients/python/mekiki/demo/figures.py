@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mekiki.demo.curve import measure_auroc
-from mekiki.demo.results import Box, Boxes, Judged, Results
+from mekiki.demo.results import Boxes, Judged, Results
+from mekiki.report.pictures import Box
 
 
 @dataclass(frozen=True)

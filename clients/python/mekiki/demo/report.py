@@ -4,15 +4,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
-from mekiki.demo.cards import Album, Card, HeatScale, Shot, choose_boxes, show_boxes, show_journey, show_judged
-from mekiki.demo.charts import draw_latencies, draw_roc, draw_scores, draw_sizes
+from mekiki.demo.cards import HeatScale, choose_boxes, show_boxes, show_journey, show_judged
+from mekiki.demo.charts import draw_latencies, draw_sizes
 from mekiki.demo.curve import bound_share, measure_auroc, trace_roc
 from mekiki.demo.figures import Figure, list_figures, show_bytes, show_share, summarise
 from mekiki.demo.results import GOOD, Results
-from mekiki.demo.svg import BLUE, MUTED, RED
+from mekiki.report.album import Album, Card, Shot
+from mekiki.report.charts import draw_roc, draw_scores
+from mekiki.report.page import render
+from mekiki.report.svg import BLUE, MUTED, RED
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,7 @@ def write_report(results: Results, out: Path) -> Path:
 
 def render_page(page: Page) -> str:
     """Return the page as HTML; whatever came from outside is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("template.html.jinja").render(page=page, style=_style())
+    return render(Path(__file__).parent / "template.html.jinja", page=page)
 
 
 def compose_page(results: Results, album: Album) -> Page:
@@ -169,8 +164,3 @@ def _label_rows(results: Results) -> list[LabelRow]:
         interval = f"{100 * low:.0f} to {show_share(high)}"
         rows.append(LabelRow(label, label == GOOD, len(images), called, interval, auroc))
     return rows
-
-
-def _style() -> Markup:
-    css = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
-    return Markup(css)  # noqa: S704 -- a file of ours

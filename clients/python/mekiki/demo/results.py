@@ -6,10 +6,9 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-GOOD = "good"  # the label of normal parts
+from mekiki.report.pictures import Box, Pixels
 
-Pixels = NDArray[np.uint8]  # (h, w) or (h, w, 3), RGB
-Box = tuple[int, int, int, int]  # left, top, right, bottom: half open, pixels
+GOOD = "good"  # the label of normal parts
 
 
 @dataclass(frozen=True)

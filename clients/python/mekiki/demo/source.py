@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.demo.results import GOOD, Box, Pixels
+from mekiki.demo.results import GOOD
+from mekiki.report.pictures import Box, Pixels
 from mekiki.sample_parts import EMPTY, render_kinds, render_parts
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})

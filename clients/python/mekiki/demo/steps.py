@@ -26,9 +26,9 @@ from mekiki import (
 )
 from mekiki.demo.curve import smallest_rate
 from mekiki.demo.narrator import Bar
-from mekiki.demo.pictures import as_8bit
-from mekiki.demo.results import Box, Journey, Pixels, Promise, Serving, Sizes
+from mekiki.demo.results import Journey, Promise, Serving, Sizes
 from mekiki.demo.source import Photo, read_pixels
+from mekiki.report.pictures import Box, Pixels, as_8bit
 
 BACKBONE = "mobilenetv2_100"
 WITHOUT_WEIGHTS = "small"

@@ -1,4 +1,4 @@
-"""The report's pictures: heat maps laid over images, boxes drawn on them, all made small enough to send by mail."""
+"""Pictures for reports: heat maps laid over images, boxes drawn on them, all made small enough to send by mail."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mekiki.demo.results import Box, Pixels
+Pixels = NDArray[np.uint8]  # (h, w) or (h, w, 3), RGB
+Box = tuple[int, int, int, int]  # left, top, right, bottom: half open, pixels
 
 # From transparent over vermilion to pale yellow: lighter always means farther from normal, in colour and in grey.
 _STOPS = np.array([0.0, 0.35, 0.7, 1.0])

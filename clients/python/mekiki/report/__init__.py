@@ -1,0 +1,1 @@
+"""Reports: self-contained HTML files, no script, nothing fetched, fit for paper and for a telephone."""

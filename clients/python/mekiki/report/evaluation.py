@@ -1,0 +1,73 @@
+"""The report of one evaluation: how sure, where wrong, and what flatters."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from mekiki import Client, Evaluation, ItemScore, Threshold
+from mekiki.report.album import Album
+from mekiki.report.charts import draw_roc, draw_scores
+from mekiki.report.examples import Shown, choose, fetch_examples, show
+from mekiki.report.page import render
+from mekiki.report.svg import BLUE, RED
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was evaluated on what."""
+
+    detector: str  # with its version
+    dataset: str
+    normal_labels: AbstractSet[str]
+
+
+def write_evaluation(
+    client: Client, evaluation: Evaluation, threshold: Threshold | None, subject: Subject, out: Path
+) -> Path:
+    """Write `report.html` and its pictures to `out`, and return the report's path.
+
+    Raises:
+        MekikiError: an item cannot be judged once more.
+        OSError: a file cannot be written.
+    """
+    value = None if threshold is None else threshold.value
+    choice = choose(evaluation.scores, subject.normal_labels, value)
+    album = Album(out / "pictures")
+    shown = show(choice, fetch_examples(client, subject.detector, subject.dataset, choice), album, _say_score)
+    report = out / REPORT
+    report.write_text(_render(evaluation, threshold, subject, shown), encoding="utf-8")
+    return report
+
+
+def _render(evaluation: Evaluation, threshold: Threshold | None, subject: Subject, shown: Shown) -> str:
+    return render(
+        Path(__file__).parent / "evaluation.html.jinja",
+        evaluation=evaluation,
+        threshold=threshold,
+        subject=subject,
+        shown=shown,
+        charts=_draw(evaluation, threshold, subject.normal_labels),
+    )
+
+
+def _draw(evaluation: Evaluation, threshold: Threshold | None, normal_labels: AbstractSet[str]) -> dict[str, Markup]:
+    normal = [item.score for item in evaluation.scores if item.label in normal_labels]
+    bad = [item.score for item in evaluation.scores if item.label not in normal_labels]
+    rows = [("normal", f"{len(normal)} items", normal, BLUE), ("anomalous", f"{len(bad)} items", bad, RED)]
+    operating = None
+    if evaluation.false_alarms is not None and evaluation.misses is not None:
+        operating = (evaluation.false_alarms.share, 1 - evaluation.misses.share)
+    charts = {
+        "scores": draw_scores(rows, None if threshold is None else threshold.value),
+        "roc": draw_roc(evaluation.roc, operating, evaluation.image_auroc),
+    }
+    # Drawn by our own code, which escapes every word it is given.
+    return {name: Markup(chart) for name, chart in charts.items()}  # noqa: S704
+
+
+def _say_score(item: ItemScore) -> str:
+    return f"{item.score:.3g}"
