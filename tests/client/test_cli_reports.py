@@ -1,0 +1,138 @@
+"""Commands that write reports, against a server that answers what it is told to."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mekiki._values.image import to_image
+from mekiki.anomaly.v1 import anomaly_pb2
+from mekiki.cli.app import app
+from mekiki.cli.codes import ExitCode
+from mekiki.cli.trials import read_configuration
+from mekiki.codec.v1 import codec_pb2
+from mekiki.types.v1 import types_pb2
+from services.runtime.images import encode_heatmap
+from tests.client.test_cli import ends_with
+
+HOSTILE = "<script>alert(1)</script>"
+SCORES = {"good-1": 0.1, "good-2": 0.7, "bent-1": 0.3, "bent-2": 0.9}
+
+
+@pytest.fixture
+def mekiki(server):
+    def invoke(*arguments):
+        return CliRunner().invoke(app, list(map(str, arguments)), env={"MEKIKI_ADDRESS": server.address})
+
+    return invoke
+
+
+@pytest.fixture
+def measured(server):
+    """A server with items, and a detector that judges any of them."""
+
+    def read(request, _context):
+        for name in request.items.item_ids:
+            yield codec_pb2.ReadItemsResponse(
+                item=codec_pb2.Item(item_id=name), image=to_image(np.full((40, 60), 128, np.uint8))
+            )
+
+    heat = encode_heatmap(np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 6))
+    verdict = anomaly_pb2.ScoreImageResponse(score=0.5, heatmap=heat, region=types_pb2.Box(x_max=9, y_max=9))
+    detector = anomaly_pb2.Detector(name="parts", version=7, threshold=anomaly_pb2.Threshold(value=0.5))
+    server.answers |= {
+        "ReadItems": read,
+        "ScoreImage": lambda _r, _c: verdict,
+        "GetDetector": lambda _r, _c: anomaly_pb2.GetDetectorResponse(detector=detector),
+    }
+    return server
+
+
+def evaluation(**fields):
+    response = anomaly_pb2.EvaluateDetectorResponse(image_auroc=0.75, average_precision=0.8, **fields)
+    response.labels.add(label="good", item_count=2)
+    response.labels.add(label=HOSTILE, item_count=2, image_auroc=0.75)
+    response.shortcuts.add(name="brightness", image_auroc=0.9, lower=0.8, upper=1.0, flatters=True)
+    return response
+
+
+def scores():
+    labels = {name: "good" if name.startswith("good") else HOSTILE for name in SCORES}
+    return [anomaly_pb2.ItemScore(item_id=name, label=labels[name], score=score) for name, score in SCORES.items()]
+
+
+def test_an_evaluations_report_shows_the_mistakes_and_warns(measured, mekiki, tmp_path):
+    curve = [anomaly_pb2.RocPoint(), anomaly_pb2.RocPoint(false_alarm_rate=1, detection_rate=1)]
+    rates = {name: anomaly_pb2.Rate(count=1, total=2) for name in ("false_alarms", "misses")}
+    model = types_pb2.ModelRef(name="parts", version=7)
+    ends_with(measured, "EvaluateDetector", evaluation(roc=curve, scores=scores(), model=model, f1=0.5, **rates))
+    result = mekiki("evaluate", "parts", "screws", "--report", tmp_path / "out")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert f"report: {tmp_path / 'out' / 'report.html'}" in result.stdout
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "1 of 2 missed" in page.replace("<i>", "").replace("</i>", "")
+    assert "The brightness alone tells good from bad" in page
+    assert HOSTILE not in page
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["image_auroc"] == 0.75
+    shown = {path.name for path in (tmp_path / "out" / "pictures").iterdir()}
+    kinds = ("miss-1", "alarm-1", "found-1", "passed-1")
+    assert shown == {f"{kind}{heat}.jpg" for kind in kinds for heat in ("", "-heat")}
+    assert {call.requests[0].detector for call in measured.calls("ScoreImage")} == {"parts@7"}
+
+
+def test_without_a_terminal_nothing_is_written_unasked(measured, mekiki):
+    ends_with(measured, "EvaluateDetector", evaluation())
+    assert "report" not in mekiki("evaluate", "parts", "screws").stdout
+    assert not measured.calls("ScoreImage")
+
+
+def made_trials():
+    response = anomaly_pb2.RunTrialsResponse()
+    for name, aurocs in (("patch-prepared", [0.99, 0.97, 0.98]), ("metric-loss.arcface", [0.7, 0.9, 0.6])):
+        series = response.series.add(detector=name, scores=scores())
+        series.weights.description = "from somewhere"
+        for seed, auroc in enumerate(aurocs):
+            made = evaluation()
+            made.image_auroc = auroc
+            series.trials.add(seed=seed, evaluation=made).train_duration.FromSeconds(2)
+    return response
+
+
+def test_trials_are_told_with_medians_and_drawn_side_by_side(measured, mekiki, tmp_path):
+    ends_with(measured, "RunTrials", made_trials())
+    wanted = ("-c", "patch,prepared", "-c", "metric,loss=arcface,epochs=5,backbone=small", "--count", 3, "--seed", 4)
+    result = mekiki("trials", "screws", *wanted, "--report", tmp_path)
+    assert result.exit_code == ExitCode.DONE, result.output
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["patch-prepared", "3", "0.9800", "0.9700", "0.9900", "2.0"] in rows
+    assert ["metric-loss.arcface", "3", "0.7000", "0.6000", "0.9000", "2.0"] in rows
+    page = (tmp_path / "report.html").read_text()
+    assert "patch-prepared has the highest median: 0.980" in page
+    assert "0.700 (0.600 to 0.900)" in page
+    assert HOSTILE not in page
+    assert (tmp_path / "pictures" / "miss-1.jpg").exists()
+    (asked,) = [call.requests[0] for call in measured.calls("RunTrials")]
+    assert (asked.trial_count, asked.items.dataset, list(asked.items.splits)) == (3, "screws", ["test"])
+    patch, metric = asked.configurations
+    assert (patch.WhichOneof("engine"), patch.items.form) == ("patch", types_pb2.ITEM_FORM_PREPARED)
+    assert (metric.metric.loss, metric.metric.epochs) == (anomaly_pb2.METRIC_LOSS_ARCFACE, 5)
+    assert (metric.backbone, metric.seed, metric.items.form) == ("small", 4, types_pb2.ITEM_FORM_ORIGINAL)
+    assert list(metric.items.splits) == ["train"]
+
+
+@pytest.mark.parametrize("words", ["forest", "metric,loss=hinge", "patch,colour=red", "patch,same_place=perhaps"])
+def test_a_configuration_that_is_none_is_refused(measured, mekiki, words):
+    result = mekiki("trials", "screws", "-c", words)
+    assert result.exit_code == ExitCode.USAGE
+    assert words.split(",")[-1].split("=")[-1] in result.stderr or words.split(",")[0] in result.stderr
+    assert not measured.calls("RunTrials")
+
+
+def test_a_configuration_without_a_name_is_called_by_its_words():
+    from mekiki import ItemFilter
+
+    read = read_configuration("patch,prepared,input_side=512,same_place=true", ItemFilter("screws"))
+    assert read.name == "patch-prepared-input_side.512-same_place.true"
+    assert (read.engine.input_side, read.engine.same_place) == (512, True)
+    assert read_configuration("padim,name=gauss", ItemFilter("screws")).name == "gauss"
