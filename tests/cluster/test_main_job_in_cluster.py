@@ -65,6 +65,25 @@ def test_a_killed_workers_operation_goes_on_with_the_next_attempt(plant, client,
     assert len(plant.jobs("saliency")) == 2
 
 
+def test_trials_run_side_by_side_and_that_of_a_killed_pod_is_done_again(plant, client, detector):
+    learned = mekiki.Configuration("learned", NORMALS, mekiki.MetricEngine(epochs=60, input_size=64), "small")
+    tests = mekiki.ItemFilter("parts", splits=("test",))
+    operation = client.anomaly.run_trials([learned], tests, trial_count=3)
+    selector = f"mekiki.io/operation={operation.name.rpartition('/')[2].lower()}"
+
+    def running():
+        pods = plant.find_all("pods", selector)
+        return [pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"]
+
+    wait_until(lambda: len(running()) == 3, 180, "three pods at once")
+    plant.kubectl("delete", f"pod/{running()[0]}", "--grace-period=0", "--force")
+    (series,) = operation.result(900)
+    assert [trial.seed for trial in series.trials] == [0, 1, 2]
+    (job,) = plant.find_all("jobs", selector)
+    assert (job["spec"]["completionMode"], job["spec"]["completions"]) == ("Indexed", 3)
+    wait_until(lambda: plant.find_all("jobs", selector)[0]["status"].get("succeeded") == 3, 60, "all parts")
+
+
 def test_a_cancelled_job_ends(plant, client, detector):
     operation = client.saliency.train_classifier(
         "never", mekiki.ItemFilter("parts", labels=("good", "bent")), backbone="small", epochs=400, input_size=224
