@@ -58,7 +58,7 @@ def open_index(vectors: NDArray[np.float16], inverted: Inverted) -> faiss.IndexI
     """The index over vectors (n, d), row by row in their lists; the codes are the vectors, bit for bit."""
     count, dimension = inverted.centroids.shape
     quantizer = faiss.IndexFlatL2(dimension)
-    quantizer.add(inverted.centroids)  # type: ignore[call-arg] # the stubs know the C++ call, not the wrapper's
+    quantizer.add(inverted.centroids)
     kind, metric, by_residual = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2, False
     index = faiss.IndexIVFScalarQuantizer(quantizer, dimension, count, kind, metric, by_residual)
     index.is_trained = True
@@ -85,9 +85,9 @@ def _train(vectors: NDArray[np.float16], count: int, random: np.random.Generator
 
 def _assign(vectors: NDArray[np.float16], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
     quantizer = faiss.IndexFlatL2(centroids.shape[1])
-    quantizer.add(centroids)  # type: ignore[call-arg]
+    quantizer.add(centroids)
     blocks = (vectors[start : start + _BLOCK].astype(np.float32) for start in range(0, len(vectors), _BLOCK))
-    found = [quantizer.search(block, 1)[1][:, 0] for block in blocks]  # type: ignore[call-arg]
+    found = [quantizer.search(block, 1)[1][:, 0] for block in blocks]
     return np.concatenate(found).astype(np.int32)
 
 
@@ -119,8 +119,8 @@ def _measure_recall(
         query = rows.vectors[row : row + 1].astype(np.float32)
         own = np.searchsorted(rows.owners, [rows.owners[row], rows.owners[row] + 1])
         others = faiss.IDSelectorNot(faiss.IDSelectorRange(int(own[0]), int(own[1])))
-        parameters = faiss.SearchParametersIVF(nprobe=probes, sel=others)  # type: ignore[call-arg]
-        found = index.search(query, _CANDIDATES, params=parameters)[1][0]  # type: ignore[call-arg]
+        parameters = faiss.SearchParametersIVF(nprobe=probes, sel=others)  # type: ignore[call-arg] # the stubs do not know
+        found = index.search(query, _CANDIDATES, params=parameters)[1][0]
         distances = _measure_squared(query, rows.vectors[found[found >= 0]].astype(np.float32))
         hits += bool((distances <= wanted).any())
     return hits / len(sample)

@@ -67,14 +67,12 @@ class Segment:
         chosen: dict[str, Any] = {}
         if bits is not None:
             chosen["sel"] = faiss.IDSelectorBitmap(len(self.rows.owners), faiss.swig_ptr(bits))
+        if places is not None:
+            chosen["nprobe"] = places if isinstance(places, int) else places.shape[1]
+        kind: Any = faiss.SearchParameters if places is None else faiss.SearchParametersIVF
         if isinstance(places, np.ndarray):
-            parameters = faiss.SearchParametersIVF(nprobe=places.shape[1], **chosen)
-            return self._search_lists(vectors, count, places, parameters)
-        if places is None:
-            parameters = faiss.SearchParameters(**chosen)
-        else:
-            parameters = faiss.SearchParametersIVF(nprobe=places, **chosen)
-        found: NDArray[np.int64] = self._index.search(vectors, count, params=parameters)[1]
+            return self._search_lists(vectors, count, places, kind(**chosen))
+        found: NDArray[np.int64] = self._index.search(vectors, count, params=kind(**chosen))[1]
         return found
 
     def _search_lists(

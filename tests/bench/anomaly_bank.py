@@ -1,6 +1,6 @@
 """A bank of a million patch vectors: how fast it is searched, how surely the nearest is found, what it takes.
 
-Vectors as engine `patch` enrols them, on MobileNetV2 at 256 px, the coreset of a third of each image's patches: tiles,
+Vectors as engine `patch` enrols them, on MobileNetV2 at 192 px, the coreset of a half of each image's patches: tiles,
 steel, screws, photos of raccoons and of CIFAR-10, one image of 16 left out, mirrored where that is not a million.
 Queries: the patches of those left out. The peer is what a small bank does: every vector compared (FAISS, flat), on
 the same vectors. Searches run in a process that has only loaded the bank. 2 threads.
@@ -42,7 +42,7 @@ WANTED = int(os.environ.get("VECTORS", "1000000"))
 FOLDERS = ("tile/train", "tile/test", "tile/train_defects", "steel", "screw", "cifar10", "raccoon/images")
 LEFT_OUT = 16  # one image of so many
 SINGLE, FLAT_SINGLE, ENROLMENTS = 5000, 300, 100
-PLAN = Plan(PatchOptions(input_side_px=256, coreset_fraction=1 / 3), DEFAULT_BACKBONE)
+PLAN = Plan(PatchOptions(input_side_px=192, coreset_fraction=1 / 2), DEFAULT_BACKBONE)
 LAYOUT = Layout("flat", 128)
 MEGABYTE = 1 << 20
 
@@ -52,7 +52,7 @@ def main() -> None:
     weights = find()
     if weights is None:
         return
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # images of 192 px: a second thread only waits
     faiss.omp_set_num_threads(2)
     figures = Figures("anomaly_bank")
     model = train_model(PLAN, [], Framing(), weights.path, torch.device("cpu"), Journal(print, print))

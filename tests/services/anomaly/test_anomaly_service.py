@@ -234,7 +234,7 @@ async def test_forgotten_vectors_leave_the_store_without_being_asked(impatient, 
     await raw.forget_items("raw", ["good-03"])
     async with asyncio.timeout(60):
         while log.latest().body["forgotten"]:
-            await asyncio.sleep(0.05)
+            await raw.get_detector("raw")
     stored = [read_segment(bank.get(each["key"]), each["sha256"])[0] for each in log.latest().body["segments"]]
     assert sum(len(rows.vectors) for rows in stored) == 7 * 576
     assert (await raw.get_detector("raw")).vector_count == 7 * 576
