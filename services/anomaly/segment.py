@@ -1,6 +1,8 @@
 """An immutable piece of a bank: the vectors of some normal items, and the FAISS index that searches them."""
 
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from typing import Any
 
 import faiss
@@ -16,6 +18,7 @@ from services.anomaly.rows import Rows
 # each pair alone: so the result does not depend on how the bank is cut into segments or on what else is searched.
 _CANDIDATES = 4
 _CANDIDATES_WITH_EXCLUSIONS = 12
+_FEW_QUERIES = 16
 
 # Where a search looks: in given lists (m, p) of each query, in so many lists nearest to it, or everywhere.
 _Places = NDArray[np.int64] | int | None
@@ -72,7 +75,8 @@ class Segment:
         kind: Any = faiss.SearchParameters if places is None else faiss.SearchParametersIVF
         if isinstance(places, np.ndarray):
             return self._search_lists(vectors, count, places, kind(**chosen))
-        found: NDArray[np.int64] = self._index.search(vectors, count, params=kind(**chosen))[1]
+        with _alone_for_few(len(vectors)):
+            found: NDArray[np.int64] = self._index.search(vectors, count, params=kind(**chosen))[1]
         return found
 
     def _search_lists(
@@ -111,6 +115,18 @@ class Segment:
         if self._around is not None:
             return np.broadcast_to(np.arange(len(self._around), dtype=np.int64), (len(cells), len(self._around)))
         return None if self.inverted is None else len(self.inverted.centroids)
+
+
+@contextmanager
+def _alone_for_few(queries: int) -> Iterator[None]:
+    """Few queries are answered by this thread alone: others wake too late, on a busy machine by many milliseconds."""
+    threads = faiss.omp_get_max_threads()  # of this thread, as what follows
+    if queries < _FEW_QUERIES:
+        faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def _build_index(rows: Rows, layout: Layout, inverted: Inverted | None) -> faiss.Index | None:
