@@ -23,7 +23,7 @@ _SAMPLE = 1024  # rows whose nearest is searched to measure recall: .99 is then 
 _TRAINING_ROWS_PER_LIST = 64
 _LEAST_ROWS_PER_LIST = 39  # fewer, and FAISS warns that centroids mean little
 _ITERATIONS = 10  # of k-means; more moves nothing that recall shows
-_BLOCK = 1 << 14  # rows that are widened to single precision at a time
+_BLOCK = 1 << 11  # rows that are worked on at a time: numpy lets nobody else run meanwhile
 _CANDIDATES = 4
 _SEED = 20261121
 

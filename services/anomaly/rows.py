@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from services.anomaly.engines.engine import Embedding
 
+_BLOCK = 1 << 13  # rows
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -39,7 +41,7 @@ class Rows:
         kept = stays[self.owners]
         renumbered = (np.cumsum(stays) - 1).astype(np.int32)[self.owners[kept]]
         items = tuple(item for item in self.items if item not in gone)
-        return Rows(items, renumbered, self.cells[kept], self.vectors[kept])
+        return Rows(items, renumbered, self.cells[kept], _take(self.vectors, np.flatnonzero(kept)))
 
     def count_without(self, gone: AbstractSet[str]) -> int:
         """How many rows belong to items that are not in `gone`."""
@@ -61,9 +63,18 @@ class Rows:
         owners = np.concatenate([_lookup(part, number)[part.owners] for part in parts])
         order = np.argsort(owners, kind="stable")
         cells = np.concatenate([part.cells for part in parts])[order]
-        vectors = np.concatenate([part.vectors for part in parts])[order]
+        vectors = _take(np.concatenate([part.vectors for part in parts]), order)
         return Rows(tuple(names), owners[order], cells, vectors)
 
 
 def _lookup(part: Rows, number: dict[str, int]) -> NDArray[np.int32]:
     return np.array([number[item] for item in part.items], dtype=np.int32)
+
+
+def _take(vectors: NDArray[np.float16], chosen: NDArray[np.int64]) -> NDArray[np.float16]:
+    """Some vectors, in that order. By the block: numpy lets nobody else run meanwhile, and these may be gigabytes."""
+    taken = np.empty((len(chosen), vectors.shape[1]), dtype=vectors.dtype)
+    for start in range(0, len(chosen), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        taken[block] = vectors[chosen[block]]
+    return taken
