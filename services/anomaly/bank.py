@@ -2,26 +2,27 @@
 
 A version of the bank is a number of the manifest. Enrolling writes a segment, then commits the manifest that names it,
 and only then is it acknowledged; whoever loses the race for a number reads the winner's manifest and tries again.
-Searches read one frozen `Snapshot`, which writers replace and never change.
+Searches read one frozen `Snapshot`, which writers replace and never change. What takes long, merging large segments and
+building their index, is `compact`'s, beside the writers.
 """
 
 import hashlib
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from services.anomaly.compaction import SIZES, Sizes, find_stale, is_large, is_mergeable
 from services.anomaly.engines.engine import Embedding, Layout
-from services.anomaly.segment import Rows, Segment
+from services.anomaly.inverted import Inverted, invert
+from services.anomaly.rows import Rows
+from services.anomaly.segment import Segment
+from services.anomaly.segment_file import read_segment, write_segment
 from services.anomaly.snapshot import Snapshot
 from services.runtime.errors import Conflict, DataLoss, MekikiError, NotFound
-
-# A merge writes both segments again; beyond this size the search through one more segment is cheaper.
-_LARGEST_MERGE_BYTES = 256 << 20
-_FORGOTTEN_SHARE = 0.25  # beyond it a segment is written anew without the forgotten items
 
 
 class Store(Protocol):
@@ -82,12 +83,18 @@ class Bank:
     """
 
     def __init__(
-        self, store: Store, log: ManifestLog, layout: Layout, prepare: Callable[[Snapshot], None] = lambda _: None
+        self,
+        store: Store,
+        log: ManifestLog,
+        layout: Layout,
+        prepare: Callable[[Snapshot], None] = lambda _: None,
+        sizes: Sizes = SIZES,
     ) -> None:
         self._prepare = prepare
         self._store = store
         self._log = log
         self._layout = layout
+        self._sizes = sizes
         self._writing = threading.Lock()
         self._snapshot = Snapshot(version=0)
         self.refresh()
@@ -131,6 +138,25 @@ class Bank:
                     break
         return Change(self._snapshot.version, tuple(sorted(gone)), tuple(sorted(given - gone)))
 
+    def compact(self) -> bool:
+        """Write again the next segments that `find_stale` finds; True where that is now the newest version.
+
+        Whoever enrolls or forgets meanwhile waits for no more than the commit. Of several who do the same, one wins.
+        """
+        then = self._snapshot
+        stale = find_stale(then, self._layout, self._sizes)
+        if not stale:
+            return False
+        rows = Rows.join([then.live_rows(segment) for segment in stale])
+        inverted = invert(rows) if is_large(rows, self._layout, self._sizes) else None
+        made = (self._write_segment(rows, inverted),) if rows.items else ()
+        with self._writing:
+            while set(stale) <= set(self._follow().segments):
+                if self._commit(self._replace(then, stale, made)):
+                    return True
+        self._discard_unnamed(made)
+        return False
+
     def _follow(self) -> Snapshot:
         manifest = self._log.latest()
         while manifest.number != self._snapshot.version:
@@ -153,57 +179,56 @@ class Bank:
         return Snapshot(manifest.number, segments, forgotten)
 
     def _read_segment(self, key: str, sha256: str) -> Segment:
-        return Segment(key, sha256, Rows.from_bytes(self._store.get(key), sha256), self._layout)
+        rows, inverted = read_segment(self._store.get(key), sha256)
+        return Segment(key, sha256, rows, self._layout, inverted)
 
-    def _write_segment(self, rows: Rows) -> Segment:
-        data = rows.to_bytes()
-        segment = Segment(f"segments/{uuid.uuid4().hex}", hashlib.sha256(data).hexdigest(), rows, self._layout)
-        self._store.create(segment.key, data)
+    def _write_segment(self, rows: Rows, inverted: Inverted | None = None) -> Segment:
+        data = write_segment(rows, inverted)
+        key, sha256 = f"segments/{uuid.uuid4().hex}", hashlib.sha256(data).hexdigest()
+        segment = Segment(key, sha256, rows, self._layout, inverted)
+        self._store.create(key, data)
         return segment
 
     def _commit_rows(self, rows: Rows) -> bool:
-        """Add rows, merged with the last segments as long as those are not larger (Bentley and Saxe 1980).
-
-        So there are about log2(n) segments, and a row is written again about log2(n) times in its life.
-        """
+        """Add rows, merged with the last segments as long as those are small and not larger (Bentley and Saxe 1980)."""
         now = self._snapshot
         kept = list(now.segments)
-        while kept and _mergeable(kept[-1].rows, rows):
+        while kept and is_mergeable(kept[-1], rows, self._sizes):
             rows = Rows.join([now.live_rows(kept.pop()), rows])
-        return self._commit_segments((*kept, self._write_segment(rows)), now.forgotten)
+        made = self._write_segment(rows)
+        done = self._commit(Snapshot(now.version, (*kept, made), now.forgotten))
+        if not done:
+            self._discard_unnamed([made])
+        return done
 
     def _commit_forgotten(self, gone: AbstractSet[str]) -> bool:
+        """Bar items from now on; their rows leave the store with the segment, or when that is written again."""
         now = self._snapshot
-        forgotten = {
-            segment.key: now.forgotten.get(segment.key, frozenset()) | (frozenset(segment.rows.items) & gone)
-            for segment in now.segments
-        }
-        after = Snapshot(now.version, now.segments, forgotten)
-        segments = [self._purge(after, segment) for segment in now.segments]
-        return self._commit_segments(tuple(segment for segment in segments if segment is not None), forgotten)
+        forgotten = {s.key: now.gone(s) | (frozenset(s.rows.items) & gone) for s in now.segments}
+        left = tuple(segment for segment in now.segments if len(forgotten[segment.key]) < len(segment.rows.items))
+        return self._commit(Snapshot(now.version, left, forgotten))
 
-    def _purge(self, snapshot: Snapshot, segment: Segment) -> Segment | None:
-        """The segment without its forgotten rows once they are many, None when nothing is left of it."""
-        if len(snapshot.forgotten[segment.key]) < _FORGOTTEN_SHARE * len(segment.rows.items):
-            return segment
-        rows = snapshot.live_rows(segment)
-        return self._write_segment(rows) if rows.items else None
+    def _replace(self, then: Snapshot, stale: Sequence[Segment], made: Sequence[Segment]) -> Snapshot:
+        """The newest version with the rows of segments, as they counted `then`, in another: its items stay the same."""
+        now = self._snapshot
+        first = now.segments.index(stale[0])
+        others = [segment for segment in now.segments if segment not in stale]
+        late = frozenset(item for segment in stale for item in now.gone(segment) - then.gone(segment))
+        barred = {segment.key: late for segment in made}
+        return replace(now, segments=(*others[:first], *made, *others[first:]), forgotten={**now.forgotten, **barred})
 
-    def _commit_segments(self, segments: tuple[Segment, ...], forgotten: Mapping[str, frozenset[str]]) -> bool:
-        """Make `segments` the next version; False, with nothing left behind, when somebody else was first."""
-        before = {segment.key for segment in self._snapshot.segments}
-        after = {segment.key for segment in segments}
-        still = {key: frozenset(items) for key, items in forgotten.items() if key in after and items}
-        following = Snapshot(self._snapshot.version + 1, segments, still)
+    def _commit(self, changed: Snapshot) -> bool:
+        """Make what was changed in the newest version the next one; False when somebody else was first."""
+        before = self._snapshot.segments
+        named = {segment.key for segment in changed.segments}
+        still = {key: items for key, items in changed.forgotten.items() if key in named and items}
+        following = replace(changed, version=self._snapshot.version + 1, forgotten=still)
         try:
             self._log.commit(following.version, _describe(following))
         except Conflict:
-            # The commit may have been ours, its answer lost and sent again by the client: then the segments are in use.
-            named = {entry["key"] for entry in self._log.latest().body.get("segments", [])}
-            self._discard(after - before - named)
             return False
         self._show(following)
-        self._discard(before - after)
+        self._discard(segment.key for segment in before if segment.key not in named)
         return True
 
     def _show(self, snapshot: Snapshot) -> None:
@@ -211,15 +236,15 @@ class Bank:
             self._prepare(snapshot)
         self._snapshot = snapshot
 
-    def _discard(self, keys: AbstractSet[str]) -> None:
+    def _discard_unnamed(self, made: Sequence[Segment]) -> None:
+        """After a lost race. The commit may have been ours, its answer lost and sent again: then they are in use."""
+        named = {entry["key"] for entry in self._log.latest().body.get("segments", [])}
+        self._discard(segment.key for segment in made if segment.key not in named)
+
+    def _discard(self, keys: Iterable[str]) -> None:
         for key in keys:
             with suppress(MekikiError):  # an object that no manifest names does no harm
                 self._store.delete(key)
-
-
-def _mergeable(last: Rows, added: Rows) -> bool:
-    joined_bytes = last.vectors.nbytes + added.vectors.nbytes
-    return len(last.items) <= len(added.items) and joined_bytes <= _LARGEST_MERGE_BYTES
 
 
 @dataclass(frozen=True)
@@ -229,19 +254,32 @@ class Census:
     version: int
     items: int
     vectors: int
+    recalls: tuple[float, ...] = ()  # of the segments that are searched by lists
+
+    @property
+    def recall(self) -> float:
+        """How often a search finds the nearest vector, at least: 1 where all are compared."""
+        return min(self.recalls, default=1.0)
 
 
 def read_census(log: ManifestLog) -> Census:
     """Count the newest version of a bank."""
     manifest = log.latest()
-    return Census(manifest.number, manifest.body.get("items", 0), manifest.body.get("vectors", 0))
+    body = manifest.body
+    recalls = tuple(entry["recall"] for entry in body.get("segments", []) if "recall" in entry)
+    return Census(manifest.number, body.get("items", 0), body.get("vectors", 0), recalls)
 
 
 def _describe(snapshot: Snapshot) -> dict[str, Any]:
-    live = [snapshot.live_rows(segment) for segment in snapshot.segments]
+    segments = snapshot.segments
     return {
-        "items": sum(len(rows.items) for rows in live),
-        "vectors": sum(len(rows.vectors) for rows in live),
-        "segments": [{"key": segment.key, "sha256": segment.sha256} for segment in snapshot.segments],
+        "items": sum(len(segment.rows.items) - len(snapshot.gone(segment)) for segment in segments),
+        "vectors": sum(segment.rows.count_without(snapshot.gone(segment)) for segment in segments),
+        "segments": [_describe_segment(segment) for segment in segments],
         "forgotten": {key: sorted(items) for key, items in snapshot.forgotten.items()},
     }
+
+
+def _describe_segment(segment: Segment) -> dict[str, Any]:
+    entry = {"key": segment.key, "sha256": segment.sha256}
+    return entry if segment.inverted is None else {**entry, "recall": segment.inverted.recall}

@@ -1,104 +1,40 @@
 """An immutable piece of a bank: the vectors of some normal items, and the FAISS index that searches them."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Any
 
 import faiss
 import numpy as np
-import safetensors
-import safetensors.numpy
 from faiss.contrib import ivf_tools
 from numpy.typing import NDArray
 
-from services.anomaly.engines.engine import Embedding, Layout
-from services.runtime.errors import DataLoss
+from services.anomaly.engines.engine import Layout
+from services.anomaly.inverted import Inverted, open_index
+from services.anomaly.rows import Rows
 
 # FAISS ranks (its distances depend on block sizes in the last bits), we compute the distance of its first few again,
 # each pair alone: so the result does not depend on how the bank is cut into segments or on what else is searched.
 _CANDIDATES = 4
 _CANDIDATES_WITH_EXCLUSIONS = 12
+_FEW_QUERIES = 16
 
-
-@dataclass(frozen=True)
-class Rows:
-    """Vectors and whose they are; items are sorted, so that owner numbers order like item ids."""
-
-    items: tuple[str, ...]
-    owners: NDArray[np.int32]  # (n,) index into items, ascending
-    cells: NDArray[np.int32]  # (n,)
-    vectors: NDArray[np.float16]  # (n, d)
-
-    @staticmethod
-    def of(contributions: Iterable[tuple[str, Embedding]]) -> "Rows":
-        """The rows of some items with distinct ids."""
-        ordered = sorted(contributions, key=lambda contribution: contribution[0])
-        lengths = [len(embedding.vectors) for _, embedding in ordered]
-        return Rows(
-            items=tuple(item for item, _ in ordered),
-            owners=np.repeat(np.arange(len(ordered), dtype=np.int32), lengths),
-            cells=np.concatenate([embedding.cells for _, embedding in ordered]),
-            vectors=np.concatenate([embedding.vectors for _, embedding in ordered]),
-        )
-
-    def without(self, gone: AbstractSet[str]) -> "Rows":
-        """The rows of the items that are not in `gone`."""
-        if gone.isdisjoint(self.items):
-            return self
-        stays = np.array([item not in gone for item in self.items], dtype=np.bool_)
-        kept = stays[self.owners]
-        renumbered = (np.cumsum(stays) - 1).astype(np.int32)[self.owners[kept]]
-        items = tuple(item for item in self.items if item not in gone)
-        return Rows(items, renumbered, self.cells[kept], self.vectors[kept])
-
-    @staticmethod
-    def join(parts: Sequence["Rows"]) -> "Rows":
-        """The rows of parts that have no item in common."""
-        names = sorted(item for part in parts for item in part.items)
-        number = {item: index for index, item in enumerate(names)}
-        owners = np.concatenate([_lookup(part, number)[part.owners] for part in parts])
-        order = np.argsort(owners, kind="stable")
-        cells = np.concatenate([part.cells for part in parts])[order]
-        vectors = np.concatenate([part.vectors for part in parts])[order]
-        return Rows(tuple(names), owners[order], cells, vectors)
-
-    def to_bytes(self) -> bytes:
-        """A safetensors file: owners, cells, vectors; the item ids as JSON in its header."""
-        tensors: dict[str, NDArray[Any]] = {"owners": self.owners, "cells": self.cells, "vectors": self.vectors}
-        return safetensors.numpy.save(tensors, metadata={"items": json.dumps(self.items)})
-
-    @staticmethod
-    def from_bytes(data: bytes, sha256: str) -> "Rows":
-        """Read what `to_bytes` wrote.
-
-        Raises:
-            DataLoss: the bytes are not those that were written.
-        """
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise DataLoss("a segment of the bank does not match its checksum")
-        tensors = safetensors.numpy.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        items = tuple(json.loads(header["__metadata__"]["items"]))
-        return Rows(items, tensors["owners"], tensors["cells"], tensors["vectors"])
-
-
-def _lookup(part: Rows, number: dict[str, int]) -> NDArray[np.int32]:
-    return np.array([number[item] for item in part.items], dtype=np.int32)
+# Where a search looks: in given lists (m, p) of each query, in so many lists nearest to it, or everywhere.
+_Places = NDArray[np.int64] | int | None
 
 
 class Segment:
     """Rows with their index. Never changed after construction: FAISS may be read from many threads, not mutated."""
 
-    def __init__(self, key: str, sha256: str, rows: Rows, layout: Layout) -> None:
+    def __init__(self, key: str, sha256: str, rows: Rows, layout: Layout, inverted: Inverted | None = None) -> None:
         self.key = key
         self.sha256 = sha256
         self.rows = rows
-        self._layout = layout
+        self.inverted = inverted
+        self.names = np.array(rows.items, dtype=object)  # (items,)
         self._around = _list_neighbours(layout.grid) if layout.grid else None
-        self._index: Any = _build_index(rows, layout)  # the stubs of FAISS do not know what its wrappers add
+        self._index: Any = _build_index(rows, layout, inverted)  # the stubs of FAISS do not know what its wrappers add
 
     def nearest(
         self, vectors: NDArray[np.float32], cells: NDArray[np.int32], excluded: AbstractSet[str]
@@ -110,37 +46,38 @@ class Segment:
             cells: (m,) the cell of each query.
             excluded: item ids whose rows do not count.
         """
-        barred = np.array([item in excluded for item in self.rows.items], dtype=np.bool_)[self.rows.owners]
+        barred = self.rows.mark(excluded)
         if barred.all():
             return np.full(len(vectors), np.inf, dtype=np.float32), np.zeros(len(vectors), dtype=np.int32)
         count = _CANDIDATES_WITH_EXCLUSIONS if barred.any() else _CANDIDATES
-        found = self._search(vectors, self._choose_lists(cells), count, None)
+        found = self._search(vectors, self._choose_places(cells, barred), count, None)
         distances, owners = self._rank(vectors, found, barred)
-        # Rare: all candidates were excluded, or the neighbouring cells are empty. Then the selector, then every cell.
-        for lists in (self._choose_lists(cells), self._choose_all_lists(len(cells))):
+        # Rare: all candidates were excluded, or the lists hold nothing else. Then the selector, then every list.
+        for choose in (self._choose_places, self._choose_all_places):
             lost = np.flatnonzero(np.isinf(distances))
             if lost.size:
-                found = self._search(vectors[lost], None if lists is None else lists[lost], _CANDIDATES, ~barred)
+                places = choose(cells[lost], barred)
+                found = self._search(vectors[lost], places, _CANDIDATES, ~barred[self.rows.owners])
                 distances[lost], owners[lost] = self._rank(vectors[lost], found, barred)
         return distances, owners
 
     def _search(
-        self,
-        vectors: NDArray[np.float32],
-        lists: NDArray[np.int64] | None,
-        count: int,
-        allowed: NDArray[np.bool_] | None,
+        self, vectors: NDArray[np.float32], places: _Places, count: int, allowed: NDArray[np.bool_] | None
     ) -> NDArray[np.int64]:
         """Row numbers (m, count) of the nearest rows as FAISS ranks them, -1 where there are fewer."""
         count = min(count, len(self.rows.owners))
         bits = None if allowed is None else np.packbits(allowed, bitorder="little")
-        chosen: dict[str, Any] = {} if lists is None else {"nprobe": lists.shape[1]}
+        chosen: dict[str, Any] = {}
         if bits is not None:
             chosen["sel"] = faiss.IDSelectorBitmap(len(self.rows.owners), faiss.swig_ptr(bits))
-        if lists is None:
-            found: NDArray[np.int64] = self._index.search(vectors, count, params=faiss.SearchParameters(**chosen))[1]
-            return found
-        return self._search_lists(vectors, count, lists, faiss.SearchParametersIVF(**chosen))
+        if places is not None:
+            chosen["nprobe"] = places if isinstance(places, int) else places.shape[1]
+        kind: Any = faiss.SearchParameters if places is None else faiss.SearchParametersIVF
+        if isinstance(places, np.ndarray):
+            return self._search_lists(vectors, count, places, kind(**chosen))
+        with _alone_for_few(len(vectors)):
+            found: NDArray[np.int64] = self._index.search(vectors, count, params=kind(**chosen))[1]
+        return found
 
     def _search_lists(
         self, vectors: NDArray[np.float32], count: int, lists: NDArray[np.int64], parameters: faiss.SearchParametersIVF
@@ -160,23 +97,43 @@ class Segment:
         """Of the rows `found` (m, k), the nearest that is not barred; of equally near ones the first item."""
         difference = self.rows.vectors[found].astype(np.float32) - vectors[:, None, :]  # (m, k, d)
         distances = (difference * difference).sum(axis=2)
-        distances[(found < 0) | barred[found]] = np.inf
         owners = self.rows.owners[found]
+        distances[(found < 0) | barred[owners]] = np.inf
         best = np.lexsort((owners, distances), axis=1)[:, :1]
         return np.take_along_axis(distances, best, axis=1)[:, 0], np.take_along_axis(owners, best, axis=1)[:, 0]
 
-    def _choose_lists(self, cells: NDArray[np.int32]) -> NDArray[np.int64] | None:
-        return None if self._around is None else self._around[cells]
-
-    def _choose_all_lists(self, queries: int) -> NDArray[np.int64] | None:
-        if self._around is None:
+    def _choose_places(self, cells: NDArray[np.int32], barred: NDArray[np.bool_]) -> _Places:
+        """Where the nearest row is. Of lists the more, the fewer rows in them count: so recall stays what it was."""
+        if self._around is not None:
+            return self._around[cells]
+        if self.inverted is None:
             return None
-        return np.broadcast_to(np.arange(len(self._around), dtype=np.int64), (queries, len(self._around)))
+        counted = len(barred) - int(np.count_nonzero(barred))
+        return min(self.inverted.probes * len(barred) // counted, len(self.inverted.centroids))
+
+    def _choose_all_places(self, cells: NDArray[np.int32], barred: NDArray[np.bool_]) -> _Places:  # noqa: ARG002
+        if self._around is not None:
+            return np.broadcast_to(np.arange(len(self._around), dtype=np.int64), (len(cells), len(self._around)))
+        return None if self.inverted is None else len(self.inverted.centroids)
 
 
-def _build_index(rows: Rows, layout: Layout) -> faiss.Index | None:
+@contextmanager
+def _alone_for_few(queries: int) -> Iterator[None]:
+    """Few queries are answered by this thread alone: others wake too late, on a busy machine by many milliseconds."""
+    threads = faiss.omp_get_max_threads()  # of this thread, as what follows
+    if queries < _FEW_QUERIES:
+        faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _build_index(rows: Rows, layout: Layout, inverted: Inverted | None) -> faiss.Index | None:
     if layout.arrangement == "stack":
         return None
+    if inverted is not None:
+        return open_index(rows.vectors, inverted)
     vectors = rows.vectors.astype(np.float32)
     if layout.grid is None:
         inner = layout.arrangement == "cosine"

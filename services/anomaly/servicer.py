@@ -13,6 +13,7 @@ import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2, anomaly_pb2_grpc
 from services.anomaly import messages
 from services.anomaly.catalogue import Catalogue
+from services.anomaly.compactor import Compactor
 from services.anomaly.config import AnomalySettings
 from services.anomaly.engines.engine import Embedding
 from services.anomaly.entries import Entry, Reference
@@ -59,6 +60,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         self._intake = Intake(codec, settings.max_pixels)
         device = choose_device(settings.device)
         self._shelf = Shelf(catalogue, device, settings.loaded_detectors, settings.follow_ms / 1000)
+        self._compactor = Compactor(self._shelf.list_banks)
         # One thread a device: verdicts and enrolments take turns in it.
         thread = ThreadPoolExecutor(1, thread_name_prefix=SERVICE)
         self._scoring = self._open_batcher("anomaly.score", thread)
@@ -181,10 +183,12 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
     async def start(self) -> None:
         """Starts what works beside the calls."""
         self._sweeper.start()
+        self._compactor.start()
 
     async def close(self) -> None:
         """Ends what was started."""
         self._sweeper.close()
+        self._compactor.close()
         await self._scoring.close()
         await self._enrolling.close()
         await self._codec.close()

@@ -78,6 +78,11 @@ class Shelf:
         loaded = await self._load(entry)
         return entry, self._assemble(entry, loaded), loaded.bank
 
+    def list_banks(self) -> list[Bank]:
+        """The banks in memory; may be called in any thread."""
+        loads = tuple(self._loads.values())
+        return [load.result().bank for load in loads if _is_loaded(load)]
+
     def _assemble(self, entry: Entry, loaded: _Loaded) -> Detector:
         snapshot = loaded.bank.snapshot
         if entry.serves and _key(entry) in self._loads:  # else it was given up just now
@@ -99,9 +104,7 @@ class Shelf:
 
     def _find_loaded(self, entry: Entry) -> _Loaded | None:
         load = self._loads.get(_key(entry))
-        if load is None or not load.done() or load.cancelled() or load.exception() is not None:
-            return None
-        return load.result()
+        return load.result() if load is not None and _is_loaded(load) else None
 
     async def _find(self, reference: Reference) -> Entry:
         await self._follower.follow()
@@ -159,6 +162,10 @@ class Shelf:
 
         watched = _open_watched(self._catalogue, entry)
         return _Loaded(model, bank, Follower(f"bank of {entry.name}", follow, self._follow_s), watched)
+
+
+def _is_loaded(load: asyncio.Task[_Loaded]) -> bool:
+    return load.done() and not load.cancelled() and load.exception() is None
 
 
 def _open_watched(catalogue: Catalogue, entry: Entry) -> Watched:

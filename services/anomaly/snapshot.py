@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from services.anomaly.engines.engine import Made, Neighbours, NormalItems
 from services.anomaly.memory import Memory
-from services.anomaly.segment import Rows, Segment
+from services.anomaly.rows import Rows
+from services.anomaly.segment import Segment
 from services.runtime.errors import FailedPrecondition
 
 
@@ -39,8 +40,8 @@ class Snapshot:
         distances = np.full(len(queries), np.inf, dtype=np.float32)
         items = np.full(len(queries), "", dtype=object)
         for segment in self.segments:
-            found, owners = segment.nearest(queries, cells, exclude | self._gone(segment))
-            names = np.array(segment.rows.items, dtype=object)[owners]
+            found, owners = segment.nearest(queries, cells, exclude | self.gone(segment))
+            names = segment.names[owners]
             closer = (found < distances) | ((found == distances) & np.isfinite(found) & (names < items))
             distances[closer], items[closer] = found[closer], names[closer]
         if np.isinf(distances).any():
@@ -49,7 +50,7 @@ class Snapshot:
 
     def all_vectors(self, exclude: AbstractSet[str] = frozenset()) -> NDArray[np.float16]:
         """(n, d) every vector that counts, ordered by item id, without the items in `exclude`."""
-        parts = [segment.rows.without(exclude | self._gone(segment)) for segment in self.segments]
+        parts = [segment.rows.without(exclude | self.gone(segment)) for segment in self.segments]
         if not any(part.items for part in parts):
             raise FailedPrecondition("BANK_EMPTY", "no normal item is left to compare with: enroll some first")
         return Rows.join(parts).vectors
@@ -64,13 +65,14 @@ class Snapshot:
         """What `make` makes of this version without the items in `exclude`; see `NormalItems`."""
         return self._memory.recall(exclude, lambda: make(self, exclude))
 
-    def _gone(self, segment: Segment) -> AbstractSet[str]:
+    def live_rows(self, segment: Segment) -> Rows:
+        """The rows of `segment` without forgotten items."""
+        return segment.rows.without(self.gone(segment))
+
+    def gone(self, segment: Segment) -> frozenset[str]:
+        """The items of `segment` that count no more."""
         return self.forgotten.get(segment.key, frozenset())
 
     def _live(self, segment: Segment) -> Iterable[str]:
-        gone = self._gone(segment)
+        gone = self.gone(segment)
         return (item for item in segment.rows.items if item not in gone)
-
-    def live_rows(self, segment: Segment) -> Rows:
-        """The rows of `segment` without forgotten items."""
-        return segment.rows.without(self._gone(segment))

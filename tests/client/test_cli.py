@@ -539,6 +539,20 @@ def test_status_shows_health_versions_and_models(server, mekiki):
     assert mekiki("status").exit_code == ExitCode.UNREACHABLE
 
 
+def test_status_tells_which_banks_are_searched_by_lists(server, mekiki):
+    server.answers["Check"] = lambda _r, _c: health_pb2.HealthCheckResponse(status="SERVING")
+    detectors = [
+        anomaly_pb2.Detector(name="parts", version=1, serving=True, bank_index="BANK_INDEX_EXACT", bank_recall=1),
+        anomaly_pb2.Detector(
+            name="screws", version=2, vector_count=1_000_000, bank_index="BANK_INDEX_LISTS", bank_recall=0.9932
+        ),
+    ]
+    server.answers["ListDetectors"] = lambda _r, _c: anomaly_pb2.ListDetectorsResponse(detectors=detectors)
+    told = lines(mekiki("status", "--json"))[3]["holds"]
+    lists = "does not serve; bank of 1,000,000 vectors, searched by lists, recall 0.993"
+    assert told == ["parts@1", f"screws@2 ({lists})"]
+
+
 def test_nobody_at_the_address_is_exit_code_four(mekiki, tmp_path):
     result = mekiki("status", "--json", address="127.0.0.1:1")
     assert result.exit_code == ExitCode.UNREACHABLE

@@ -15,6 +15,7 @@ from mekiki._values.annotation import (
     WeightsOrigin,
 )
 from mekiki._values.anomaly import (
+    BankIndex,
     Detector,
     Drift,
     EnrolledItem,
@@ -70,6 +71,7 @@ __all__ = [
     "AsyncClient",
     "AsyncOperation",
     "BackgroundRemoval",
+    "BankIndex",
     "Box",
     "BoxFit",
     "Calibration",

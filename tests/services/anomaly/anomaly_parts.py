@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from services.anomaly.bank import Bank
+from services.anomaly.compaction import SIZES
 from services.anomaly.engines.training import Journal
 from services.anomaly.frames import Framing
 from services.anomaly.model import Detector
@@ -41,9 +42,9 @@ PART_MASK = np.zeros((SIDE, SIDE), bool)
 PART_MASK[12:52, 8:88] = True
 
 
-def open_bank(layout, store=None):
+def open_bank(layout, store=None, sizes=SIZES):
     store = store or Store.open("memory://")
-    return Bank(store, ManifestLog(store, "log"), layout)
+    return Bank(store, ManifestLog(store, "log"), layout, sizes=sizes)
 
 
 def train_parts(options=QUICK, *, prepared=False, count=12):

@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from services.anomaly.compaction import Sizes
 from services.anomaly.engines.engine import Embedding, Layout
 
 GRID = (4, 6)
 FLAT = Layout("flat", 8)
 CELLS = Layout("cells", 8, GRID)
+SMALL = Sizes(quick_bytes=400, indexed_rows=40, largest_bytes=1 << 20)  # 16 bytes a vector: much to compact
 
 
 def embed(seed, count=24, cells=None):

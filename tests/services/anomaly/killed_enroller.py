@@ -1,4 +1,4 @@
-"""Enrolls, forgets and sweeps in processes that are killed at their k-th step, round after round.
+"""Enrolls, forgets, sweeps and compacts in processes that are killed at their k-th step, round after round.
 
 `python killed_enroller.py FOLDER ROUNDS` prints after what the processes died, as JSON, or dies of what is wrong.
 A program of its own because it forks.
@@ -7,12 +7,14 @@ A program of its own because it forks.
 import json
 import os
 import sys
+import threading
 from collections import Counter
 
-from anomaly_vectors import FLAT, check_rows, embed
+from anomaly_vectors import FLAT, SMALL, check_rows, embed
 
 from services.anomaly.bank import Bank
 from services.anomaly.litter import _list_segments
+from services.runtime.errors import MekikiError
 from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
 from services.runtime.sweep import Ground, sweep
@@ -34,8 +36,13 @@ def main(folder, rounds):
 
 
 def live_until_killed(url, first, steps):
+    """In every other life a second replica compacts all the time; in the others compaction has its turn."""
+
     def work(say):
         store, bank, number = Store.open(url), open_bank(url), first
+        beside = (first // 10_000) % 2 == 1
+        if beside:
+            threading.Thread(target=compact_for_ever, args=(open_bank(url),), daemon=True).start()
         ground = Ground(store, "segments", ManifestLog(store, "log"), _list_segments, str)
         die_before_step(steps)
         while True:
@@ -44,10 +51,23 @@ def live_until_killed(url, first, steps):
             say(f"enrolled {number}")
             bank.forget([f"item {number}"])
             say(f"forgotten {number}")
-            sweep(ground, grace_s=0)
+            while not beside and bank.compact():
+                pass
+            say(f"compacted {number}")
+            if not beside:  # a sweep without grace takes what the other has written and not yet named
+                sweep(ground, grace_s=0)
             number += 2
 
     return run_until_killed(work)
+
+
+def compact_for_ever(bank):
+    while True:
+        try:
+            bank.refresh()
+            bank.compact()
+        except MekikiError:  # the other replica has just merged a segment away
+            pass
 
 
 def check(url, before, said):
@@ -75,7 +95,7 @@ def make_pair(first):
 
 def open_bank(url):
     store = Store.open(url)
-    return Bank(store, ManifestLog(store, "log"), FLAT)
+    return Bank(store, ManifestLog(store, "log"), FLAT, sizes=SMALL)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from services.anomaly.bank import Bank, read_census
 from services.anomaly.engines.engine import Embedding
-from services.anomaly.segment import Rows, Segment
+from services.anomaly.rows import Rows
+from services.anomaly.segment import Segment
+from services.anomaly.segment_file import read_segment, write_segment
 from services.runtime.errors import DataLoss, FailedPrecondition
 from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
@@ -115,13 +117,12 @@ def test_a_forgotten_item_can_be_enrolled_again_with_another_image():
     assert look(bank.snapshot) == look(fresh.snapshot)
 
 
-def test_forgotten_vectors_leave_the_store_once_they_are_a_quarter_of_a_segment(store):
+def test_a_segment_that_is_forgotten_whole_leaves_the_store_at_once(store):
     bank = open_bank(FLAT, store)
     bank.enroll(contribute(*"abcd"))
-    bank.forget(["a"])
-    kept = [Rows.from_bytes(store.get(segment.key), segment.sha256) for segment in bank.snapshot.segments]
-    assert [rows.items for rows in kept] == [("b", "c", "d")]
-    bank.forget(list("bcd"))
+    bank.forget(list("abc"))
+    assert len(store.list("segments")) == 1
+    bank.forget("d")
     assert store.list("segments") == []
 
 
@@ -264,7 +265,8 @@ def test_rows_survive_the_way_to_bytes_and_back():
     bank = open_bank(FLAT)
     bank.enroll(contribute(*"ba", "ü"))
     (segment,) = bank.snapshot.segments
-    read = Rows.from_bytes(rows.to_bytes(), segment.sha256)
+    read, inverted = read_segment(write_segment(rows), segment.sha256)
+    assert inverted is None
     assert read.items == ("a", "b", "ü")
     assert (read.vectors == rows.vectors).all()
     assert isinstance(segment, Segment)

@@ -13,14 +13,18 @@ import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
 from services.anomaly.__main__ import OPENING
+from services.anomaly.bank import Bank
 from services.anomaly.catalogue import Catalogue
+from services.anomaly.compaction import Sizes
 from services.anomaly.config import AnomalySettings
 from services.anomaly.entries import About, Calibration, Reference
 from services.anomaly.job import calibrate_detector, evaluate_detector, train_detector
 from services.anomaly.model import Detector
+from services.anomaly.segment_file import read_segment
 from services.anomaly.shelf import to_threshold
 from services.anomaly.training import MetricOptions, load_model, save_model
 from services.runtime.errors import FailedPrecondition, InvalidArgument
+from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
 from services.runtime.weights import Weights
 from tests.conftest import ROOT
@@ -217,6 +221,39 @@ async def test_enrolling_and_forgetting_work_online_and_are_idempotent(raw):
     assert (back.score, back.nearest_item_id) == (before.score, before.nearest_item_id)
     detector = await raw.get_detector("raw")
     assert (detector.enrolled_count, detector.bank_version) == (8, gone.bank_version)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("services.anomaly.compactor.EVERY_S", 0.05)
+
+
+async def test_forgotten_vectors_leave_the_store_without_being_asked(impatient, raw, catalogue):
+    bank = catalogue.store.prefixed(f"{catalogue.read().find(Reference('raw')).folder}/bank")
+    log = ManifestLog(bank, "log")
+    await raw.forget_items("raw", ["good-03"])
+    async with asyncio.timeout(60):
+        while log.latest().body["forgotten"]:
+            await raw.get_detector("raw")
+    stored = [read_segment(bank.get(each["key"]), each["sha256"])[0] for each in log.latest().body["segments"]]
+    assert sum(len(rows.vectors) for rows in stored) == 7 * 576
+    assert (await raw.get_detector("raw")).vector_count == 7 * 576
+    assert (await raw.score_image("raw", NORMALS[3].pixels)).score > 0
+
+
+async def test_a_bank_that_is_searched_by_lists_says_so_and_scores_as_offline(raw, catalogue):
+    described = await raw.get_detector("raw")
+    assert (described.bank_index, described.bank_recall) == (mekiki.BankIndex.EXACT, 1)
+    store = catalogue.store.prefixed(f"{catalogue.read().find(Reference('raw')).folder}/bank")
+    layout = open_offline(catalogue, "raw").model.engine.layout
+    assert Bank(store, ManifestLog(store, "log"), layout, sizes=Sizes(indexed_rows=1000)).compact()
+    described = await raw.get_detector("raw")
+    assert described.bank_index == mekiki.BankIndex.LISTS
+    assert 0.99 <= described.bank_recall <= 1
+    async with asyncio.timeout(10):
+        while (served := await raw.score_image("raw", BAD)).model.bank_version != described.bank_version:
+            pass
+    assert served.score == open_offline(catalogue, "raw").score_image(BAD).score
 
 
 async def test_what_another_replica_enrolls_is_followed(raw, catalogue):

@@ -67,6 +67,16 @@ class Drift:
         return cls(drift.image_count, drift.evidence, drift.error, drift.window, drift.drifted)
 
 
+class BankIndex(StrEnum):
+    """How a bank finds the nearest vector."""
+
+    EXACT = "exact"
+    """Every vector that may match is compared."""
+
+    LISTS = "lists"
+    """Large segments are kept in lists, of which a search reads the few that are nearest."""
+
+
 @dataclass(frozen=True)
 class Detector:
     """A trained detector."""
@@ -94,6 +104,12 @@ class Detector:
     drift: Drift | None
     """As the replica that answers has seen it; None where that has judged none of its images, or without threshold."""
 
+    bank_index: BankIndex | None
+    """None where the service does not say."""
+
+    bank_recall: float | None
+    """How often a search finds the nearest vector of the bank, at least, 0 to 1: 1 where every vector is compared."""
+
     @property
     def reference(self) -> str:
         """What to call this version wherever a detector is asked for, such as "screws@7", whatever serves."""
@@ -102,6 +118,7 @@ class Detector:
     @classmethod
     def from_proto(cls, detector: anomaly_pb2.Detector) -> Self:
         """From the wire."""
+        index = word_of(anomaly_pb2.BankIndex, detector.bank_index)
         return cls(
             name=detector.name,
             version=detector.version,
@@ -116,6 +133,8 @@ class Detector:
             create_time=time_of(detector.create_time),
             serving=detector.serving,
             drift=Drift.from_proto(detector.drift) if detector.HasField("drift") else None,
+            bank_index=BankIndex(index) if index else None,
+            bank_recall=detector.bank_recall if index else None,
         )
 
 

@@ -4,7 +4,17 @@ from typing import Annotated, Any
 
 import typer
 
-from mekiki import Client, ClientOptions, MekikiError, Operation, Progress, RetryPolicy, ServiceStatus
+from mekiki import (
+    BankIndex,
+    Client,
+    ClientOptions,
+    Detector,
+    MekikiError,
+    Operation,
+    Progress,
+    RetryPolicy,
+    ServiceStatus,
+)
 from mekiki._values.service import SERVICES
 from mekiki.cli.codes import EPILOG, ExitCode
 from mekiki.cli.output import Output
@@ -51,8 +61,15 @@ def _list_models(client: Client, service: str) -> list[str]:
             return [f"{model.name}@{model.version}" for model in client.saliency.list_classifiers()]
         case "anomaly":
             found = client.anomaly.list_detectors(all_versions=True)
-            return [each.reference + ("" if each.serving else " (does not serve)") for each in found]
+            return [_tell_detector(each) for each in found]
     return []
+
+
+def _tell_detector(detector: Detector) -> str:
+    notes = [] if detector.serving else ["does not serve"]
+    if detector.bank_index is BankIndex.LISTS:
+        notes.append(f"bank of {detector.vector_count:,} vectors, searched by lists, recall {detector.bank_recall:.3f}")
+    return detector.reference + (f" ({'; '.join(notes)})" if notes else "")
 
 
 @ops.command("list", epilog=EPILOG)
