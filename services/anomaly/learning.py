@@ -47,7 +47,7 @@ def learn(request: anomaly_pb2.TrainDetectorRequest, codec: mekiki.Client, job: 
     plan = messages.read_plan(request, aligned=encoding is not None and _is_aligned(encoding))
     model = train_model(
         plan,
-        read_normals(codec, request.items, job),
+        _read_normals(codec, request.items, _count_normals(codec, request.items), job),
         _frame(encoding),
         weights.path if weights else None,
         choose_device(settings.device),
@@ -92,13 +92,9 @@ def _count_normals(codec: mekiki.Client, items: types_pb2.ItemFilter) -> int:
     return total
 
 
-def read_normals(codec: mekiki.Client, items: types_pb2.ItemFilter, job: Job) -> Iterator[NDArray[np.generic]]:
-    """The pixels of all items, which are counted first.
-
-    Raises:
-        InvalidArgument: there are none.
-    """
-    total = _count_normals(codec, items)
+def _read_normals(
+    codec: mekiki.Client, items: types_pb2.ItemFilter, total: int, job: Job
+) -> Iterator[NDArray[np.generic]]:
     for number, read in enumerate(codec.codec.read_items(items)):
         job.report(READING, number, total)
         yield read.pixels

@@ -13,7 +13,8 @@ from services.anomaly.examine import Examiner
 from services.anomaly.learning import Learned, learn
 from services.anomaly.model import Detector, choose_device
 from services.anomaly.report_messages import write_examination
-from services.anomaly.segment import Rows, Segment
+from services.anomaly.rows import Rows
+from services.anomaly.segment import Segment
 from services.anomaly.snapshot import Snapshot
 from services.runtime.errors import InvalidArgument
 from services.runtime.worker import Job
