@@ -61,7 +61,7 @@ def commands(group=None, path=()):
 def test_the_commands_are_those_that_were_promised():
     names = {name.split()[0] for name, _ in commands()}
     promised = "push pull encode train score annotate explain classify export ops status sample-parts demo"
-    added = "evaluate enroll forget calibrate promote rollback delete context"
+    added = "evaluate trials enroll forget calibrate promote rollback delete context"
     assert names == set(f"{promised} {added}".split())
 
 
