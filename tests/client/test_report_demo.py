@@ -102,7 +102,9 @@ class Services:
         return done(self.get_detector(detector))
 
     def get_detector(self, name):
-        return Detector(name, 1, PatchEngine(), self._weights(self.backbone), "", "", 2, 9, 9, None, None, None, NOW, True, None)
+        return Detector(
+            name, 1, PatchEngine(), self._weights(self.backbone), "", "", 2, 9, 9, None, None, None, NOW, True, None
+        )
 
     def enroll_items(self, detector, items):
         self.asked.append(("enrol", [item.item_id for item in items]))
