@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import mekiki
 from mekiki.cli.folder import ImageFile, read_folder
-from services.anomaly.frames import Framing, fit_longer_side, resize
+from services.anomaly.frames import Framing, fit_longer_side, resize, to_pixels
 from tests.bench.detectors import find_data, push, serving
 
 Pixels = NDArray[np.uint8]
@@ -52,7 +52,7 @@ def prepare_screws(folder: Path, side_px: int) -> Pictures:
         whole = Framing(encoding.mask)
         references = (mekiki.ItemRef("screw", file.item_id) for file in files)
         answers = client.codec.prepare_images("screw", references, encoding_id=encoding.encoding_id)
-        frames = (whole.cut(answer.value.pixels) for answer in answers)
+        frames = (to_pixels(whole.cut(answer.value.pixels)) for answer in answers)
         return _write("prepared screw", folder, files, frames, Framing(whole.cut_mask()), side_px)
 
 

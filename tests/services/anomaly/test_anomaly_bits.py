@@ -22,10 +22,11 @@ from services.runtime.store import Store
 from tests.waiting import wait_until
 
 LARGEST_BATCH = 32
+FEW = (1, 2, 7, LARGEST_BATCH)
 ENGINES = {
-    "patch": PatchOptions(96),
-    "place": PatchOptions(96, same_place=True),
-    "padim": PadimOptions(96, 20),
+    "patch": PatchOptions(64),
+    "place": PatchOptions(64, same_place=True),
+    "padim": PadimOptions(64, 20),
     "metric": MetricOptions("arcface", 2, epochs=1, input_side_px=64),
 }
 NORMALS = draw_parts(8)
@@ -120,7 +121,8 @@ async def test_a_served_score_is_the_offline_score_whatever_shares_its_batch(off
     gate.open.set()
     async with mekiki.AsyncClient(await start()) as client:
         await enroll(client.anomaly)
-        for size in range(1, LARGEST_BATCH + 1):
+        every = offline.model.engine.layout.arrangement == "flat"  # of the others a few will do
+        for size in range(1, LARGEST_BATCH + 1) if every else FEW:
             chosen = [(size + place) % len(MIXTURE) for place in range(size)]
             scores = await gate.score(client.anomaly, "bits", [MIXTURE[number] for number in chosen])
             assert scores == [expected[number] for number in chosen]
