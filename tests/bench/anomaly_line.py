@@ -1,10 +1,11 @@
 """One camera on a line: ScoreImages at 10 images a second for MINUTES (10) while an item is enrolled every second.
 
-Patch detector with its defaults on rendered parts of 1024 px, sent as PNG the moment they are due, whatever was
-answered so far: the latency of an image counts from when it was due. It is missed when there is no answer, or one that
-comes a second late. The line learns what parts look like now: of the new items the last KEPT (60) stay and older ones
-are forgotten, so that the bank does not grow; KEPT=0 keeps all. Memory is that of a server process that has nothing but
-the services in it.
+Grey frames of 1024 px as a camera delivers them, each sent the moment it is due, whatever was answered so far: the
+latency of an image counts from when it was due. It is missed when there is no answer, or one that comes a second late.
+The detector is ENGINE: "place" (patch features compared place by place, as over a fixture), "anywhere" (patch with its
+defaults) or "padim"; it judges frames as sent. The line learns what parts look like now: of the new items the last KEPT
+(60) stay and older ones are forgotten, so that the bank does not grow; KEPT=0 keeps all. Memory is that of a server
+process that has nothing but the services in it.
 """
 
 import os
@@ -15,8 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 import mekiki
 from mekiki.sample_parts import render_parts
@@ -25,9 +28,15 @@ from tests.running import running_services
 
 MINUTES = float(os.environ.get("MINUTES", "10"))
 IMAGES_PER_S, ENROLMENTS_PER_S, LATE_S = 10, 1, 1.0
-NORMALS, PICTURES, SIDE_PX = 50, 90, 1024
+NORMALS, PICTURES, SIDE_PX = 40, 60, 1024
 KEPT = int(os.environ.get("KEPT", "60"))
+ENGINES = {
+    "place": mekiki.PatchEngine(same_place=True),
+    "anywhere": mekiki.PatchEngine(),
+    "padim": mekiki.PadimEngine(),
+}
 MEGABYTE = 1 << 20
+Frame = NDArray[np.uint8]  # (h, w)
 
 
 @dataclass
@@ -66,28 +75,29 @@ def main() -> None:
     report(line)
 
 
-def draw_parts(folder: Path) -> list[bytes]:
-    """PNG files of parts; the first NORMALS are good."""
+def draw_parts(folder: Path) -> list[Frame]:
+    """Parts as frames; the first NORMALS are good."""
     render_parts(folder, count=PICTURES, seed=1, size=SIDE_PX)
     paths = sorted(folder.glob("t*/*/*.png"), key=lambda path: (path.parent.name != "good", path))
-    return [path.read_bytes() for path in paths]
+    return [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]
 
 
-def teach(client: mekiki.Client, parts: list[bytes]) -> None:
+def teach(client: mekiki.Client, parts: list[Frame]) -> None:
     """Trains, enrols and calibrates on good parts."""
     client.codec.create_dataset("parts")
     items = [mekiki.NewItem(f"{number:03d}", part, split="train") for number, part in enumerate(parts)]
     list(client.codec.append_items("parts", items))
+    engine = ENGINES[os.environ.get("ENGINE", "place")]
     try:
-        client.anomaly.train_detector("line", "parts").result(600)
+        client.anomaly.train_detector("line", "parts", engine=engine).result(600)
     except mekiki.errors.FailedPrecondition as error:
         print(error.message)
-        client.anomaly.train_detector("line", "parts", backbone="small").result(600)
+        client.anomaly.train_detector("line", "parts", engine=engine, backbone="small").result(600)
     client.anomaly.enroll_items("line", [mekiki.EnrolledItem(item.item_id, item.image) for item in items])
     client.anomaly.calibrate_detector("line", "parts", false_alarm_rate=0.1, confidence=0.95).result(600)
 
 
-def watch(line: Line, client: mekiki.Client, parts: list[bytes]) -> None:
+def watch(line: Line, client: mekiki.Client, parts: list[Frame]) -> None:
     """Shows the parts in time and notes when each answer comes."""
     count = round(60 * MINUTES * IMAGES_PER_S)
     answers = client.anomaly.score_images("line", expose(line, parts, count), window=64)
@@ -98,14 +108,14 @@ def watch(line: Line, client: mekiki.Client, parts: list[bytes]) -> None:
             line.latencies.append(time.perf_counter() - line.start - number / IMAGES_PER_S)
 
 
-def expose(line: Line, parts: list[bytes], count: int) -> Iterator[bytes]:
+def expose(line: Line, parts: list[Frame], count: int) -> Iterator[Frame]:
     """A part whenever one is due."""
     for number in range(count):
         time.sleep(max(0.0, line.start + number / IMAGES_PER_S - time.perf_counter()))
         yield parts[number % len(parts)]
 
 
-def enroll(line: Line, client: mekiki.Client, parts: list[bytes]) -> None:
+def enroll(line: Line, client: mekiki.Client, parts: list[Frame]) -> None:
     """A new item a second, until it is over; each is a picture that was enrolled before, under a name of its own."""
     number = 0
     while not line.over.wait(max(0.0, line.start + number / ENROLMENTS_PER_S - time.perf_counter())):

@@ -45,6 +45,21 @@ def test_a_frozen_network_sees_what_it_saw_before_and_the_other_is_untouched(nam
     assert all(torch.equal(before[key], value) for key, value in backbone.module().state_dict().items())
 
 
+def test_a_frozen_network_gives_the_same_bits_with_any_number_of_threads():
+    frozen = open_backbone("mobilenetv2_100", None).freeze()
+    image = torch.randn(1, 3, 224, 320, generator=torch.Generator().manual_seed(1))
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            with torch.inference_mode():
+                found.append(torch.cat([level.flatten() for level in frozen.levels(image)]))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 def test_a_network_that_folding_would_change_stays_as_it_is(monkeypatch):
     monkeypatch.setattr("services.anomaly.pretrained.fold", lambda _: open_backbone("resnet18", None, seed=8).module())
     backbone = open_backbone("resnet18", None)
