@@ -42,6 +42,10 @@ class Backbone(Protocol):
         """The network itself: to train it, move it, save it."""
         ...
 
+    def freeze(self) -> "Backbone":
+        """The same where it is, as fast as it can be made; its weights do not change from now on."""
+        ...
+
 
 def hub_repo(backbone: str) -> str | None:
     """The hub repository that holds the weights of `backbone`, None for the small network, which has none.
@@ -115,6 +119,10 @@ class SmallBackbone:
     def module(self) -> nn.Module:
         """See `Backbone`."""
         return self._network
+
+    def freeze(self) -> Backbone:
+        """See `Backbone`; it stays as it is."""
+        return self
 
 
 def _stage(inputs: int, outputs: int) -> list[nn.Module]:

@@ -42,6 +42,10 @@ class FilterBank(nn.Module):
         """See `Backbone`."""
         return self
 
+    def freeze(self) -> "FilterBank":
+        """See `Backbone`; it stays as it is: its scale may still be learnt."""
+        return self
+
     def levels(self, images: Tensor) -> list[Tensor]:
         """See `Backbone`."""
         responses = self._respond(images)

@@ -14,6 +14,8 @@ from services.runtime.errors import InvalidArgument
 _STRIDE_PX = 32
 _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)  # of ImageNet, as every timm network of ours expects
 _DEVIATION = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+_NORMAL = ((np.arange(256, dtype=np.float32)[:, None, None] / 255 - _MEAN) / _DEVIATION).astype(np.float32)
+"""(256, 1, 3) what the network sees for a value of each channel."""
 
 
 _Pixel = TypeVar("_Pixel", bound=np.generic)
@@ -48,12 +50,12 @@ class Framing:
     mask: NDArray[np.bool_] | None = None  # (h, w) of every prepared frame; None: images as sent, of any shape
 
     def cut(self, image: NDArray[np.generic]) -> NDArray[np.uint8]:
-        """The pixels (h, w, 3) that count: the box around the mask, or all.
+        """The pixels (h, w) or (h, w, 3) that count: the box around the mask, or all.
 
         Raises:
             InvalidArgument: no image, or a prepared one of another shape than the mask.
         """
-        pixels = to_pixels(image)
+        pixels = narrow(image)
         box = self.box()
         if self.mask is None or box is None:
             return pixels
@@ -71,8 +73,8 @@ class Framing:
         return None if self.mask is None else bound_mask(self.mask)
 
 
-def to_pixels(image: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """(h, w), (h, w, 3) or (h, w, 4), uint8 or uint16 -> (h, w, 3) uint8; grey is repeated, alpha dropped.
+def narrow(image: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """(h, w), (h, w, 3) or (h, w, 4), uint8 or uint16 -> (h, w) or (h, w, 3) uint8; alpha dropped.
 
     Raises:
         InvalidArgument: another shape or type, or no pixel at all.
@@ -81,10 +83,14 @@ def to_pixels(image: NDArray[np.generic]) -> NDArray[np.uint8]:
         raise InvalidArgument("image", f"must be (h, w), (h, w, 3) or (h, w, 4) and not empty, got {image.shape}")
     if image.dtype not in (np.uint8, np.uint16):
         raise InvalidArgument("image", f"must be uint8 or uint16, got {image.dtype}")
-    narrow = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image.astype(np.uint8)  # type: ignore[operator]
-    if narrow.ndim == 2:
-        narrow = narrow[:, :, None].repeat(3, axis=2)
-    return np.ascontiguousarray(narrow[:, :, :3])
+    shallow = image >> 8 if image.dtype == np.uint16 else image  # type: ignore[operator]
+    return np.ascontiguousarray(shallow[:, :, :3] if image.ndim == 3 else shallow, dtype=np.uint8)
+
+
+def to_pixels(image: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """As `narrow`, with grey repeated: (h, w, 3)."""
+    narrowed = narrow(image)
+    return narrowed if narrowed.ndim == 3 else cv2.merge([narrowed] * 3).astype(np.uint8, copy=False)
 
 
 def fit_longer_side(shape: tuple[int, int], side_px: int) -> tuple[int, int]:
@@ -111,9 +117,10 @@ def resize(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """(h, w, 3) or (n, h, w, 3) uint8 -> (n, 3, h, w) float32, normalised as ImageNet networks expect it."""
-    images = pixels if pixels.ndim == 4 else pixels[None]
-    normal = (images.astype(np.float32) / 255 - _MEAN) / _DEVIATION
+    """(h, w), (h, w, 3) or (n, h, w, 3) uint8 -> (n, 3, h, w) float32, normalised as ImageNet networks expect it."""
+    images = pixels if pixels.ndim == 4 else to_pixels(pixels)[None]
+    rows = images.reshape(-1, *images.shape[2:])  # images one below the other: a table is looked up in two dimensions
+    normal = cv2.LUT(rows, _NORMAL).reshape(images.shape)
     # In memory the channels stay last, as in the networks: on a CPU that is nearly twice as fast.
     return torch.from_numpy(normal).permute(0, 3, 1, 2)
 

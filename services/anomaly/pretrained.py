@@ -1,9 +1,15 @@
 """Networks of timm. Apart from `backbones.py`, because timm takes seconds and 200 MB to import."""
 
+import copy
+
 import timm
+import torch
 from torch import Tensor, nn
 
+from services.anomaly.folding import can_fold, fold
 from services.runtime.errors import InvalidArgument
+
+_PROBE_PX = 64
 
 
 def find_hub_repo(backbone: str) -> str | None:
@@ -44,3 +50,16 @@ class TimmBackbone:
     def module(self) -> nn.Module:
         """See `Backbone`."""
         return self._network
+
+    def freeze(self) -> "TimmBackbone":
+        """See `Backbone`: folded on a CPU, unless this network is one that folding changes."""
+        weight = next(self._network.parameters())
+        if not can_fold(weight.device):
+            return self
+        frozen = copy.copy(self)
+        frozen._network = fold(self._network)  # noqa: SLF001 - its own
+        probe = torch.randn(1, 3, _PROBE_PX, _PROBE_PX, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            pairs = zip(self.levels(probe), frozen.levels(probe), strict=True)
+            is_same = all(torch.allclose(before, after, rtol=1e-3, atol=1e-3) for before, after in pairs)
+        return frozen if is_same else self

@@ -22,7 +22,7 @@ from services.anomaly.engines.padim import PadimEngine
 from services.anomaly.engines.patch import PatchEngine
 from services.anomaly.engines.training import Journal, Lesson, train_metric
 from services.anomaly.filters import FilterBank
-from services.anomaly.frames import Framing, fit_area, resize, to_tensor
+from services.anomaly.frames import Framing, fit_area, resize, to_pixels, to_tensor
 from services.runtime.errors import DataLoss, InvalidArgument
 
 
@@ -164,7 +164,8 @@ def collect_lesson(
     small: list[NDArray[np.uint8]] = []
     for image in images:
         cut = framing.cut(image)
-        small.append(resize(cut, small[0].shape[:2] if small else choose_shape(cut.shape[:2])))
+        shape = small[0].shape[:2] if small else choose_shape(cut.shape[:2])
+        small.append(to_pixels(resize(cut, shape)))
     if not small:
         raise InvalidArgument("items", "must select at least 1 normal image, got 0")
     pixels = np.stack(small)

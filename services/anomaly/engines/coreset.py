@@ -17,12 +17,12 @@ def choose_spread(vectors: NDArray[np.float32], count: int) -> NDArray[np.int64]
     if count >= len(vectors):
         return np.arange(len(vectors), dtype=np.int64)
     points = _project(vectors)
-    centre = points.mean(axis=0)
+    lengths = np.einsum("nd,nd->n", points, points)
     chosen = np.empty(count, dtype=np.int64)
-    chosen[0] = _squared_distances(points, centre).argmax()
+    chosen[0] = _measure(points, lengths, points.mean(axis=0)).argmax()
     nearest = np.full(len(points), np.inf, dtype=np.float32)
     for step in range(1, count):
-        np.minimum(nearest, _squared_distances(points, points[chosen[step - 1]]), out=nearest)
+        np.minimum(nearest, _measure(points, lengths, points[chosen[step - 1]]), out=nearest)
         chosen[step] = nearest.argmax()
     return np.sort(chosen)
 
@@ -34,6 +34,8 @@ def _project(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return vectors @ matrix
 
 
-def _squared_distances(points: NDArray[np.float32], centre: NDArray[np.float32]) -> NDArray[np.float32]:
-    difference = points - centre
-    return np.asarray(np.einsum("nd,nd->n", difference, difference), dtype=np.float32)
+def _measure(
+    points: NDArray[np.float32], lengths: NDArray[np.float32], centre: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Squared distances (n,) to `centre` (d,), from squared lengths and one product: half of the work."""
+    return np.asarray(lengths - 2 * np.einsum("nd,d->n", points, centre) + centre @ centre, dtype=np.float32)

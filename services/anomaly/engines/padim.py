@@ -53,7 +53,7 @@ class PadimEngine:
     def __init__(
         self, backbone: Backbone, input_side_px: int, dimension: int, seed: int, frame: tuple[int, int] | None
     ) -> None:
-        self._backbone = backbone
+        self._backbone = backbone.freeze()
         drawn = np.random.default_rng(seed).permutation(backbone.level_channels)[:dimension]
         self._channels = torch.from_numpy(np.sort(drawn))
         self._shape = fit_longer_side(frame or (1, 1), input_side_px)

@@ -28,7 +28,7 @@ class PatchEngine:
     def __init__(
         self, backbone: Backbone, input_side_px: int, coreset_fraction: float, frame: tuple[int, int] | None = None
     ) -> None:
-        self._backbone = backbone
+        self._backbone = backbone.freeze()
         self._input_side_px = input_side_px
         self._coreset_fraction = coreset_fraction
         self.layout = Layout("flat", backbone.level_channels)

@@ -19,6 +19,53 @@ def test_maps_have_strides_8_16_and_32_and_the_channels_promised(name):
     assert last.shape == (1, backbone.channels, 2, 3)
 
 
+def vary_statistics(network):
+    """As after training: normalisation that does something."""
+    random = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3, generator=random)
+            module.running_var.uniform_(0.5, 2, generator=random)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "efficientnet_b0", "resnet18", "tf_efficientnet_lite0"])
+def test_a_frozen_network_sees_what_it_saw_before_and_the_other_is_untouched(name):
+    backbone = open_backbone(name, None)
+    vary_statistics(backbone.module())
+    before = {key: value.clone() for key, value in backbone.module().state_dict().items()}
+    image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    frozen = backbone.freeze()
+    assert frozen is not backbone
+    with torch.inference_mode():
+        pairs = list(zip(backbone.levels(image), frozen.levels(image), strict=True))
+        again = frozen.levels(image)
+    for level, folded in pairs:
+        torch.testing.assert_close(level, folded, rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(folded, twice) for (_, folded), twice in zip(pairs, again, strict=True))
+    assert all(torch.equal(before[key], value) for key, value in backbone.module().state_dict().items())
+
+
+def test_a_frozen_network_gives_the_same_bits_with_any_number_of_threads():
+    frozen = open_backbone("mobilenetv2_100", None).freeze()
+    image = torch.randn(1, 3, 224, 320, generator=torch.Generator().manual_seed(1))
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            with torch.inference_mode():
+                found.append(torch.cat([level.flatten() for level in frozen.levels(image)]))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_a_network_that_folding_would_change_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr("services.anomaly.pretrained.fold", lambda _: open_backbone("resnet18", None, seed=8).module())
+    backbone = open_backbone("resnet18", None)
+    assert backbone.freeze() is backbone
+
+
 def test_the_same_seed_gives_the_same_small_network():
     def weigh(seed):
         return next(iter(open_backbone("small", None, seed).module().state_dict().values()))

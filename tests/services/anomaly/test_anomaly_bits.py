@@ -1,0 +1,138 @@
+"""A score is the same to the last bit wherever it is computed and whatever shares its batch."""
+
+import asyncio
+import dataclasses
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from anomaly_codec import open_codec
+from anomaly_parts import CPU, SILENT, draw_part, draw_parts, enroll_parts
+from prometheus_client import REGISTRY
+
+import mekiki
+from services.anomaly import servicer
+from services.anomaly.__main__ import OPENING
+from services.anomaly.catalogue import Catalogue
+from services.anomaly.entries import About
+from services.anomaly.frames import Framing
+from services.anomaly.training import MetricOptions, PadimOptions, PatchOptions, Plan, save_model, train_model
+from services.runtime.store import Store
+from tests.waiting import wait_until
+
+LARGEST_BATCH = 32
+FEW = (1, 2, 7, LARGEST_BATCH)
+ENGINES = {
+    "patch": PatchOptions(64),
+    "place": PatchOptions(64, same_place=True),
+    "padim": PadimOptions(64, 20),
+    "metric": MetricOptions("arcface", 2, epochs=1, input_side_px=64),
+}
+NORMALS = draw_parts(8)
+
+
+def draw_mixture():
+    """Images of every size and type that there is: wide, high, large, small, grey, colour, with alpha, of 16 bits."""
+    parts = [draw_part(500 + number, defect=number % 2 > 0) for number in range(7)]
+    return [
+        parts[0],
+        cv2.resize(parts[1], (300, 90)),
+        cv2.resize(parts[2], (70, 260)),
+        cv2.cvtColor(cv2.resize(parts[3], (500, 400)), cv2.COLOR_GRAY2RGB),
+        cv2.cvtColor(parts[4], cv2.COLOR_GRAY2RGBA),
+        parts[5].astype(np.uint16) * 257,
+        cv2.resize(parts[6], (33, 40)),
+    ]
+
+
+MIXTURE = draw_mixture()
+
+
+class Gate:
+    """Holds the device's thread up, so that a batch of exactly so many waits behind it."""
+
+    def __init__(self, monkeypatch):
+        self.sizes = []
+        self.open = threading.Event()
+        run_each = servicer._run_each
+
+        def run(batch):
+            self.sizes.append(len(batch))
+            self.open.wait(60)
+            return run_each(batch)
+
+        monkeypatch.setattr(servicer, "_run_each", run)
+
+    async def score(self, anomaly, name, images):
+        """The scores of images that share one batch."""
+        self.open.clear()
+        self.sizes.clear()
+        first = asyncio.create_task(anomaly.score_image(name, images[0], heatmap_side=0))
+        await until(lambda: self.sizes == [1])
+        others = [asyncio.create_task(anomaly.score_image(name, image, heatmap_side=0)) for image in images]
+        await until(
+            lambda: REGISTRY.get_sample_value("mekiki_queue_depth", {"batcher": "anomaly.score"}) == len(images)
+        )
+        self.open.set()
+        answers = await asyncio.gather(first, *others)
+        assert self.sizes == [1, len(images)]
+        assert answers[0].score == answers[1].score
+        return [answer.score for answer in answers[1:]]
+
+
+async def until(is_so):
+    await asyncio.to_thread(wait_until, is_so, 30, "a full queue", 0.001)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def offline(request):
+    """A detector on a network of timm, as it is made, so that no weights are needed."""
+    backbone = "small" if request.param == "metric" else "mobilenetv2_100"
+    plan = Plan(ENGINES[request.param], backbone)
+    return enroll_parts(train_model(plan, NORMALS, Framing(), None, CPU, SILENT), NORMALS)
+
+
+@pytest.fixture
+def stored(offline, tmp_path):
+    """The store of a house that has the detector, its bank still empty."""
+    catalogue = Catalogue.open(Store.open(f"file://{tmp_path / 'store'}").prefixed("anomaly"))
+    plan, created = offline.model.plan, "2026-11-21T07:00:00+00:00"
+    about = About(plan.engine, dataclasses.asdict(plan.options), plan.backbone, "none", "drawn", "parts", "", created)
+    catalogue.add("bits", about, save_model(offline.model), "op-1")
+
+
+@pytest.fixture
+async def start(serve, stored):
+    async def start():
+        return await serve([open_codec([]), OPENING], max_batch=LARGEST_BATCH, max_wait_ms=0)
+
+    return start
+
+
+async def enroll(anomaly):
+    await anomaly.enroll_items("bits", [mekiki.EnrolledItem(str(number), part) for number, part in enumerate(NORMALS)])
+
+
+async def test_a_served_score_is_the_offline_score_whatever_shares_its_batch(offline, start, monkeypatch):
+    expected = [offline.measure(image) for image in MIXTURE]
+    assert len(set(expected)) == len(expected)
+    gate = Gate(monkeypatch)
+    gate.open.set()
+    async with mekiki.AsyncClient(await start()) as client:
+        await enroll(client.anomaly)
+        every = offline.model.engine.layout.arrangement == "flat"  # of the others a few will do
+        for size in range(1, LARGEST_BATCH + 1) if every else FEW:
+            chosen = [(size + place) % len(MIXTURE) for place in range(size)]
+            scores = await gate.score(client.anomaly, "bits", [MIXTURE[number] for number in chosen])
+            assert scores == [expected[number] for number in chosen]
+
+
+async def test_a_restarted_service_scores_as_before(offline, start):
+    expected = [offline.measure(image) for image in MIXTURE]
+    async with mekiki.AsyncClient(await start()) as client:
+        await enroll(client.anomaly)
+        before = [answer.value.score async for answer in client.anomaly.score_images("bits", MIXTURE)]
+    async with mekiki.AsyncClient(await start()) as client:
+        after = [answer.value.score async for answer in client.anomaly.score_images("bits", MIXTURE)]
+    assert before == after == expected
