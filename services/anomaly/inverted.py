@@ -5,7 +5,7 @@ over rows in half precision, as they are in the bank. What is kept is what was d
 the centroids, the list of each row, and how many lists a search reads. The index itself is filled from that, so every
 replica searches the same one.
 
-Why not a graph (HNSW, Malkov and Yashunin 2018): of 200,000 patch vectors it took ten times as long to build, to find
+Why not a graph (HNSW, Malkov and Yashunin 2018): of 200,000 patch vectors it took five times as long to build, to find
 the nearest as often, and a million must be built anew whenever items were forgotten (docs/measurements.md).
 """
 
