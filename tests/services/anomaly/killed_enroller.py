@@ -41,12 +41,12 @@ def live_until_killed(url, first, steps):
     def work(say):
         store, bank, number = Store.open(url), open_bank(url), first
         beside = (first // 10_000) % 2 == 1
+        ground = Ground(store, "segments", ManifestLog(store, "log"), _list_segments, str)
+        say(f"enroll {number}")  # before anything here, or beside it, can be the last step
         if beside:
             threading.Thread(target=compact_for_ever, args=(open_bank(url),), daemon=True).start()
-        ground = Ground(store, "segments", ManifestLog(store, "log"), _list_segments, str)
         die_before_step(steps)
         while True:
-            say(f"enroll {number}")
             bank.enroll(make_pair(number))
             say(f"enrolled {number}")
             bank.forget([f"item {number}"])
@@ -57,6 +57,7 @@ def live_until_killed(url, first, steps):
             if not beside:  # a sweep without grace takes what the other has written and not yet named
                 sweep(ground, grace_s=0)
             number += 2
+            say(f"enroll {number}")
 
     return run_until_killed(work)
 
