@@ -6,7 +6,7 @@ both meet the same machine. Ours is the services' model in this process. anomali
 made on first use (tests/bench/peers.txt); where that cannot be had, this is skipped and says so.
 
 Its PatchCore keeps 1 % of all vectors here (PEER_CORESET), not its default of 10 %: to choose those takes hours on a
-CPU. How it fares with a bank of 10 % is measured on one that is drawn at random.
+CPU. How it fares with a bank of 10 % is measured on one that is drawn at random. See peers/anomalib_child.py, too.
 """
 
 import os
@@ -120,13 +120,19 @@ def make_detector(engine: str, pictures: Pictures, train: list[Pixels], weights:
 
 
 def add_training(figures: Figures, title: str, peer: Peer) -> None:
-    """What the peer's training took; and would take with its default coreset, whose steps are all alike."""
+    """What the peer's training takes, from pixels; of PatchCore from the time of a step, which are all alike."""
     made = peer.training
-    figures.add(f"{title}: training", made.seconds, "s")
-    if made.bank:
-        figures.add(f"{title}: vectors in the bank, {CORESET:.1%}", made.bank, "")
-        at_default = made.seconds + made.fit_seconds * (DEFAULT_CORESET / CORESET - 1)
-        figures.add(f"{title}: training with {DEFAULT_CORESET:.0%}, from the time of a step", at_default, "s")
+    if not made.bank:
+        figures.add(f"{title}: training", made.embed_s + made.fit_s, "s")
+        return
+    figures.add(f"{title}: vectors in the bank, {CORESET:.1%}", made.bank, "")
+    for share in (CORESET, DEFAULT_CORESET):
+        steps = made.bank * share / CORESET
+        figures.add(
+            f"{title}: training with {share:.1%}, from {made.step_s:.2g} s a step",
+            made.embed_s + steps * made.step_s,
+            "s",
+        )
 
 
 def add_rates(

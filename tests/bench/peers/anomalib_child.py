@@ -2,6 +2,9 @@
 
 Reads a job, then commands, one JSON a line; answers one JSON a line. The network is that of timm with the given
 weights, read at strides 8 and 16, and the engine is called without Lightning, which would only cost it time.
+
+Of its PatchCore's training a few steps are timed; then the coreset is chosen by the same greedy rule, with exact
+distances in place of randomly projected ones, which takes a twentieth of the time.
 """
 
 import json
@@ -13,10 +16,12 @@ import cv2
 import numpy as np
 import torch
 from anomalib.models import Padim, Patchcore
+from anomalib.models.components import KCenterGreedy
 from safetensors.torch import load_file
 
 BATCH = 16  # for training
 PADIM_FEATURES = 100
+STEPS = 10  # of anomalib's choice that are timed
 
 
 def main():
@@ -44,19 +49,21 @@ class Peer:
 
     def train(self):
         start = time.perf_counter()
-        self._module.model.train()
-        kept = [self._module.model(self._prepare(batch)) for batch in cut(self._train, BATCH)]
-        read_s = time.perf_counter() - start
-        self._module.fit()
-        self._module.model.eval()
+        model = self._module.model.train()
+        kept = [model(self._prepare(batch)) for batch in cut(self._train, BATCH)]
+        made = {"embed_s": time.perf_counter() - start, "step_s": 0.0, "bank": 0}
+        start = time.perf_counter()
         if self._job["engine"] == "patchcore":
             self._bank = torch.vstack(kept)
-        fitted = time.perf_counter() - start
-        return {
-            "seconds": fitted,
-            "fit_seconds": fitted - read_s,
-            "bank": len(self._module.model.memory_bank),
-        }
+            made["step_s"] = time_steps(self._bank)
+            model.embedding_store.clear()
+            model.memory_bank = self._bank[choose_spread(self._bank, int(self._job["coreset"] * len(self._bank)))]
+            made["bank"] = len(model.memory_bank)
+        else:
+            self._module.fit()
+        made["fit_s"] = time.perf_counter() - start
+        model.eval()
+        return made
 
     def draw_bank(self, share):
         """A bank of the size of a coreset, drawn at random: what scoring by a larger bank costs."""
@@ -101,6 +108,29 @@ def open_module(job):
     given = load_file(job["weights"])
     network.load_state_dict({name: given[name] for name in network.state_dict()})  # all of it, or a KeyError
     return module.eval()
+
+
+def time_steps(vectors):
+    """Seconds that anomalib takes to choose one more vector."""
+
+    def choose(count):
+        start = time.perf_counter()
+        KCenterGreedy(vectors, (count + 0.5) / len(vectors)).select_coreset_idxs()
+        return time.perf_counter() - start
+
+    return (choose(STEPS + 2) - choose(2)) / STEPS
+
+
+def choose_spread(vectors, count):
+    """Each time the vector that is farthest from all that are chosen."""
+    lengths = vectors.square().sum(1)
+    nearest = torch.full_like(lengths, torch.inf)
+    chosen = [int(torch.randint(len(vectors), (1,)))]
+    while len(chosen) < count:
+        last = vectors[chosen[-1]]
+        torch.minimum(nearest, lengths - 2 * (vectors @ last) + last @ last, out=nearest)
+        chosen.append(int(nearest.argmax()))
+    return chosen
 
 
 def read(path):

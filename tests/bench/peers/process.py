@@ -32,8 +32,9 @@ class PeerJob:
 class PeerTraining:
     """How long training took, and how much the bank holds."""
 
-    seconds: float
-    fit_seconds: float  # of these: coreset or Gaussians
+    embed_s: float
+    step_s: float  # of each vector that PatchCore chooses
+    fit_s: float  # of the Gaussians, where there are some; else of our way to choose
     bank: int
 
 
