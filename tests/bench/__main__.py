@@ -17,6 +17,7 @@ def main() -> None:
     meant = {word: [name for name in names if name == word or name.startswith(f"{word}_")] for word in asked}
     if unknown := [word for word, found in meant.items() if not found]:
         raise SystemExit(f"no benchmark {', '.join(unknown)}; there are {', '.join(names)}")
+    importlib.import_module("services")  # before any torch: it sets what that reads as it loads
     for name in dict.fromkeys(name for found in meant.values() for name in found):
         importlib.import_module(f"tests.bench.{name}").main()
 
