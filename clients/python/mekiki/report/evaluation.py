@@ -6,14 +6,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from mekiki import Client, Evaluation, ItemScore, Threshold
+from mekiki import Client, Evaluation, Threshold
 from mekiki.report.album import Album
 from mekiki.report.charts import draw_roc, draw_scores
 from mekiki.report.examples import Shown, choose, fetch_examples, show
-from mekiki.report.page import render
+from mekiki.report.page import REPORT, render
 from mekiki.report.svg import BLUE, RED
-
-REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def write_evaluation(
     value = None if threshold is None else threshold.value
     choice = choose(evaluation.scores, subject.normal_labels, value)
     album = Album(out / "pictures")
-    shown = show(choice, fetch_examples(client, subject.detector, subject.dataset, choice), album, _say_score)
+    shown = show(choice, fetch_examples(client, subject.detector, subject.dataset, choice), album)
     report = out / REPORT
     report.write_text(_render(evaluation, threshold, subject, shown), encoding="utf-8")
     return report
@@ -67,7 +65,3 @@ def _draw(evaluation: Evaluation, threshold: Threshold | None, normal_labels: Ab
     }
     # Drawn by our own code, which escapes every word it is given.
     return {name: Markup(chart) for name, chart in charts.items()}  # noqa: S704
-
-
-def _say_score(item: ItemScore) -> str:
-    return f"{item.score:.3g}"

@@ -1,6 +1,6 @@
 """The items that tell most of a detector: fetched, judged once more for their heat maps, and shown."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -25,16 +25,8 @@ class Choice:
 
     def __iter__(self) -> Iterator[ItemScore]:
         """All of them, each once."""
-        return iter({item.item_id: item for kind in self.kinds().values() for item in kind}.values())
-
-    def kinds(self) -> dict[str, tuple[ItemScore, ...]]:
-        """By name."""
-        return {
-            "miss": self.misses,
-            "alarm": self.false_alarms,
-            "found": self.found,
-            "passed": self.passed,
-        }
+        kinds = (self.misses, self.false_alarms, self.found, self.passed)
+        return iter({item.item_id: item for kind in kinds for item in kind}.values())
 
 
 def choose(
@@ -85,7 +77,7 @@ def fetch_examples(client: Client, detector: str | None, dataset: str, choice: C
 
 @dataclass(frozen=True)
 class Shown:
-    """Cards by kind, and whether they have heat maps."""
+    """Cards by kind."""
 
     misses: list[Card]
     false_alarms: list[Card]
@@ -93,15 +85,13 @@ class Shown:
     passed: list[Card]
 
 
-def show(choice: Choice, examples: dict[str, Example], album: Album, say: Callable[[ItemScore], str]) -> Shown:
-    """Return the cards, all heat maps on one scale; `say` words a score."""
+def show(choice: Choice, examples: dict[str, Example], album: Album) -> Shown:
+    """Return the cards, all heat maps on one scale."""
     scale = _scale(choice, examples)
 
     def cards(kind: str, items: Sequence[ItemScore], *, wrong: bool) -> list[Card]:
         there = [examples[item.item_id] for item in items if item.item_id in examples]
-        return [
-            _card(one, f"{kind}-{number}", album, scale, (say(one.item), wrong)) for number, one in enumerate(there, 1)
-        ]
+        return [_card(one, f"{kind}-{n}", album, scale, is_wrong=wrong) for n, one in enumerate(there, 1)]
 
     return Shown(
         misses=cards("miss", choice.misses, wrong=True),
@@ -124,7 +114,7 @@ def _scale(choice: Choice, examples: dict[str, Example]) -> tuple[float, float]:
     return low, max(high, low * 1.25, 1e-12)
 
 
-def _card(example: Example, name: str, album: Album, scale: tuple[float, float], said: tuple[str, bool]) -> Card:
+def _card(example: Example, name: str, album: Album, scale: tuple[float, float], *, is_wrong: bool) -> Card:
     item = example.item
     shots = [album.add(name, example.pixels, f"{item.label}, as it came")]
     if example.heatmap is not None:
@@ -132,4 +122,4 @@ def _card(example: Example, name: str, album: Album, scale: tuple[float, float],
         warm = warm if example.region is None else draw_box(warm, example.region, (255, 255, 255))
         shots.append(album.add(f"{name}-heat", warm, f"{item.label}, with its heat map"))
     remark = "" if item.aligned else "did not align to the reference"
-    return Card(tuple(shots), item.label, said[0], remark, said[1], item.item_id)
+    return Card(tuple(shots), item.label, f"{item.score:.3g}", remark, is_wrong, item.item_id)

@@ -5,6 +5,9 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+REPORT = "report.html"
+"""The name of a page in its folder."""
+
 
 def render(template: Path, **values: object) -> str:
     """The page that a template makes of values; whatever came from outside is escaped. `style` is every page's."""

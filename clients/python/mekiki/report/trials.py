@@ -8,13 +8,12 @@ from statistics import median
 
 from markupsafe import Markup
 
-from mekiki import Client, Evaluation, ItemScore, Trial, TrialSeries
+from mekiki import Client, Evaluation, Trial, TrialSeries
 from mekiki.report.album import Album
 from mekiki.report.charts import draw_boxes
 from mekiki.report.examples import choose, fetch_examples, show
-from mekiki.report.page import render
+from mekiki.report.page import REPORT, render
 
-REPORT = "report.html"
 Measure = Callable[[Evaluation], float | None]
 
 
@@ -47,7 +46,7 @@ def write_trials(
     """
     best = max(series, key=lambda one: one.median_auroc)
     choice = choose(best.scores, normal_labels, None)
-    shown = show(choice, fetch_examples(client, None, dataset, choice), Album(out / "pictures"), _say_score)
+    shown = show(choice, fetch_examples(client, None, dataset, choice), Album(out / "pictures"))
     kept = {name: measure for name, measure in MEASURES.items() if any(_values(one, measure) for one in series)}
     labels = [label.label for label in series[0].trials[0].evaluation.labels if label.image_auroc is not None]
     report = out / REPORT
@@ -66,10 +65,6 @@ def write_trials(
     )
     report.write_text(page, encoding="utf-8")
     return report
-
-
-def _say_score(item: ItemScore) -> str:
-    return f"{item.score:.3g}"
 
 
 def _values(series: TrialSeries, measure: Measure) -> list[float]:
