@@ -3,18 +3,19 @@
 A version of the bank is a number of the manifest. Enrolling writes a segment, then commits the manifest that names it,
 and only then is it acknowledged; whoever loses the race for a number reads the winner's manifest and tries again.
 Searches read one frozen `Snapshot`, which writers replace and never change. What takes long, merging large segments and
-building their index, is `compact`'s, beside the writers.
+building their index, is `compact`'s, beside the writers. A segment holds items of one category alone.
 """
 
 import hashlib
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from services.anomaly.census import Manifest, describe_bank
 from services.anomaly.compaction import SIZES, Sizes, find_stale, is_large, is_mergeable
 from services.anomaly.engines.engine import Embedding, Layout
 from services.anomaly.inverted import Inverted, invert
@@ -22,7 +23,10 @@ from services.anomaly.rows import Rows
 from services.anomaly.segment import Segment
 from services.anomaly.segment_file import read_segment, write_segment
 from services.anomaly.snapshot import Snapshot
-from services.runtime.errors import Conflict, DataLoss, MekikiError, NotFound
+from services.runtime.errors import Conflict, DataLoss, FailedPrecondition, MekikiError, NotFound
+
+MAX_CATEGORIES = 100
+"""Of one bank: each is searched for an image of unknown category, and has figures of its own."""
 
 
 class Store(Protocol):
@@ -38,20 +42,6 @@ class Store(Protocol):
 
     def delete(self, key: str) -> object:
         """Delete the object, if it is there."""
-        ...
-
-
-class Manifest(Protocol):
-    """One numbered state."""
-
-    @property
-    def number(self) -> int:
-        """0 where nothing was committed yet."""
-        ...
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """What was committed."""
         ...
 
 
@@ -79,7 +69,7 @@ class Change:
 class Bank:
     """The bank of one detector. Searching never waits: take `snapshot` and search that.
 
-    `prepare` makes ready what judging by a version needs, before that version is shown.
+    `prepare` makes ready what judging by a category needs, before the version that has it is shown.
     """
 
     def __init__(
@@ -117,14 +107,18 @@ class Bank:
                 self._writing.release()
         return self._snapshot
 
-    def enroll(self, contributions: Sequence[tuple[str, Embedding]]) -> Change:
-        """Add items by id; an id that is enrolled already stays as it is. Durable on return."""
-        given = dict(contributions)
+    def enroll(self, contributions: Sequence[tuple[str, str, Embedding]]) -> Change:
+        """Add items: id, category, embedding; an id that is enrolled stays as and where it is. Durable on return.
+
+        Raises:
+            FailedPrecondition: TOO_MANY_CATEGORIES.
+        """
+        given = {item: (category, embedding) for item, category, embedding in contributions}
         with self._writing:
             while True:
                 known = self._follow().items
-                new = {item: embedding for item, embedding in given.items() if item not in known}
-                if not new or self._commit_rows(Rows.of(new.items())):
+                new = {item: placed for item, placed in given.items() if item not in known}
+                if not new or self._commit_rows(self._sort(new)):
                     break
         return Change(self._snapshot.version, tuple(sorted(new)), tuple(sorted(given.keys() - new.keys())))
 
@@ -149,7 +143,7 @@ class Bank:
             return False
         rows = Rows.join([then.live_rows(segment) for segment in stale])
         inverted = invert(rows) if is_large(rows, self._layout, self._sizes) else None
-        made = (self._write_segment(rows, inverted),) if rows.items else ()
+        made = (self._write_segment(rows, stale[0].category, inverted),) if rows.items else ()
         with self._writing:
             while set(stale) <= set(self._follow().segments):
                 if self._commit(self._replace(then, stale, made)):
@@ -172,33 +166,54 @@ class Bank:
     def _load(self, manifest: Manifest) -> Snapshot:
         loaded = {segment.key: segment for segment in self._snapshot.segments}
         segments = tuple(
-            loaded.get(entry["key"]) or self._read_segment(entry["key"], entry["sha256"])
+            loaded.get(entry["key"]) or self._read_segment(entry["key"], entry["sha256"], entry.get("category", ""))
             for entry in manifest.body.get("segments", [])
         )
         forgotten = {key: frozenset(items) for key, items in manifest.body.get("forgotten", {}).items()}
         return Snapshot(manifest.number, segments, forgotten)
 
-    def _read_segment(self, key: str, sha256: str) -> Segment:
+    def _read_segment(self, key: str, sha256: str, category: str) -> Segment:
         rows, inverted = read_segment(self._store.get(key), sha256)
-        return Segment(key, sha256, rows, self._layout, inverted)
+        return Segment(key, sha256, rows, self._layout, inverted, category)
 
-    def _write_segment(self, rows: Rows, inverted: Inverted | None = None) -> Segment:
+    def _write_segment(self, rows: Rows, category: str, inverted: Inverted | None = None) -> Segment:
         data = write_segment(rows, inverted)
         key, sha256 = f"segments/{uuid.uuid4().hex}", hashlib.sha256(data).hexdigest()
-        segment = Segment(key, sha256, rows, self._layout, inverted)
+        segment = Segment(key, sha256, rows, self._layout, inverted, category)
         self._store.create(key, data)
         return segment
 
-    def _commit_rows(self, rows: Rows) -> bool:
-        """Add rows, merged with the last segments as long as those are small and not larger (Bentley and Saxe 1980)."""
+    def _sort(self, new: Mapping[str, tuple[str, Embedding]]) -> dict[str, Rows]:
+        """The rows of new items by category."""
+        names = sorted({category for category, _ in new.values()})
+        if len({*self._snapshot.categories, *names}) > MAX_CATEGORIES:
+            has = f"has {len(self._snapshot.categories)}, and {len(names)} were given"
+            raise FailedPrecondition(
+                "TOO_MANY_CATEGORIES", f"a detector has at most {MAX_CATEGORIES} categories: this one {has}"
+            )
+        return {
+            name: Rows.of((item, embedding) for item, (category, embedding) in new.items() if category == name)
+            for name in names
+        }
+
+    def _commit_rows(self, added: Mapping[str, Rows]) -> bool:
+        """Add rows by category, all in one version.
+
+        They are merged with the last segments of it as long as those are small and not larger (Bentley and Saxe 1980).
+        """
         now = self._snapshot
-        kept = list(now.segments)
-        while kept and is_mergeable(kept[-1], rows, self._sizes):
-            rows = Rows.join([now.live_rows(kept.pop()), rows])
-        made = self._write_segment(rows)
-        done = self._commit(Snapshot(now.version, (*kept, made), now.forgotten))
+        kept, made = list(now.segments), []
+        for category, rows in added.items():
+            joined = rows
+            for segment in reversed(now.of(category).segments):
+                if not is_mergeable(segment, joined, self._sizes):
+                    break
+                joined = Rows.join([now.live_rows(segment), joined])
+                kept.remove(segment)
+            made.append(self._write_segment(joined, category))
+        done = self._commit(Snapshot(now.version, (*kept, *made), now.forgotten))
         if not done:
-            self._discard_unnamed([made])
+            self._discard_unnamed(made)
         return done
 
     def _commit_forgotten(self, gone: AbstractSet[str]) -> bool:
@@ -224,7 +239,7 @@ class Bank:
         still = {key: items for key, items in changed.forgotten.items() if key in named and items}
         following = replace(changed, version=self._snapshot.version + 1, forgotten=still)
         try:
-            self._log.commit(following.version, _describe(following))
+            self._log.commit(following.version, describe_bank(following))
         except Conflict:
             return False
         self._show(following)
@@ -232,8 +247,9 @@ class Bank:
         return True
 
     def _show(self, snapshot: Snapshot) -> None:
-        if snapshot.items:
-            self._prepare(snapshot)
+        snapshot.keep_memory(self._snapshot)
+        for category in snapshot.categories:
+            self._prepare(snapshot.of(category))
         self._snapshot = snapshot
 
     def _discard_unnamed(self, made: Sequence[Segment]) -> None:
@@ -245,41 +261,3 @@ class Bank:
         for key in keys:
             with suppress(MekikiError):  # an object that no manifest names does no harm
                 self._store.delete(key)
-
-
-@dataclass(frozen=True)
-class Census:
-    """What a manifest says of a bank without any segment being read."""
-
-    version: int
-    items: int
-    vectors: int
-    recalls: tuple[float, ...] = ()  # of the segments that are searched by lists
-
-    @property
-    def recall(self) -> float:
-        """How often a search finds the nearest vector, at least: 1 where all are compared."""
-        return min(self.recalls, default=1.0)
-
-
-def read_census(log: ManifestLog) -> Census:
-    """Count the newest version of a bank."""
-    manifest = log.latest()
-    body = manifest.body
-    recalls = tuple(entry["recall"] for entry in body.get("segments", []) if "recall" in entry)
-    return Census(manifest.number, body.get("items", 0), body.get("vectors", 0), recalls)
-
-
-def _describe(snapshot: Snapshot) -> dict[str, Any]:
-    segments = snapshot.segments
-    return {
-        "items": sum(len(segment.rows.items) - len(snapshot.gone(segment)) for segment in segments),
-        "vectors": sum(segment.rows.count_without(snapshot.gone(segment)) for segment in segments),
-        "segments": [_describe_segment(segment) for segment in segments],
-        "forgotten": {key: sorted(items) for key, items in snapshot.forgotten.items()},
-    }
-
-
-def _describe_segment(segment: Segment) -> dict[str, Any]:
-    entry = {"key": segment.key, "sha256": segment.sha256}
-    return entry if segment.inverted is None else {**entry, "recall": segment.inverted.recall}

@@ -2,7 +2,7 @@
 
     catalogue/0000...1.json, ...             what there is: one manifest over all detectors
     versions/<name>/<token>/model.safetensors   written once, never changed
-    versions/<name>/<token>/scores/...          those of the normals of each calibration
+    versions/<name>/<token>/scores/...          those of the normals of each calibration, by category
     versions/<name>/<token>/bank/...            the log of the bank and its segments
 
 A version exists from the moment the catalogue names it; what no catalogue names is nobody's. The catalogue keeps, too,
@@ -11,7 +11,7 @@ which versions served one after the other; the last of them serves.
 
 import dataclasses
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +20,16 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from services.anomaly import entries
-from services.anomaly.bank import Bank, Census, read_census
+from services.anomaly.bank import Bank
+from services.anomaly.census import Census, take_census
 from services.anomaly.engines.engine import Layout
 from services.anomaly.entries import KIND, About, Calibration, Entry, Reference, View
 from services.anomaly.snapshot import Snapshot
 from services.runtime.errors import DataLoss, NotFound
 from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
+
+_SCORES = "scores."  # before a category's name, which may be empty
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,9 @@ class Catalogue:
             raise NotFound(KIND, name)
         return made_now
 
-    def calibrate(self, entry: Entry, calibration: Calibration, scores: NDArray[np.float64]) -> None:
-        """Set the threshold of a version, with the normals' scores. Raises NotFound where it was deleted since."""
-        data = safetensors.numpy.save({"scores": np.sort(scores)})
+    def calibrate(self, entry: Entry, calibration: Calibration, scores: Mapping[str, NDArray[np.float64]]) -> None:
+        """Set the thresholds of a version, with the normals' scores by category. Raises NotFound where it is gone."""
+        data = safetensors.numpy.save({f"{_SCORES}{category}": np.sort(each) for category, each in scores.items()})
         self.store.create(f"{entry.folder}/{calibration.scores_key}", data)
         self.log.update(lambda body: entries.calibrate(body, entry, dataclasses.asdict(calibration)))
 
@@ -107,17 +110,20 @@ class Catalogue:
         except NotFound as error:
             raise NotFound(KIND, entry.name) from error
 
-    def load_scores(self, entry: Entry) -> NDArray[np.float64]:
-        """The scores that a version was calibrated on, ascending; none before it is.
+    def load_scores(self, entry: Entry) -> dict[str, NDArray[np.float64]]:
+        """The scores that a version was calibrated on, by category, ascending; none before it is.
 
         Raises:
             DataLoss: they are damaged or gone.
         """
         if entry.calibration is None:
-            return np.empty(0)
+            return {}
         try:
-            data = self.store.get(f"{entry.folder}/{entry.calibration.scores_key}")
-            return np.asarray(safetensors.numpy.load(data)["scores"], dtype=np.float64)
+            stored = safetensors.numpy.load(self.store.get(f"{entry.folder}/{entry.calibration.scores_key}"))
+            return {
+                category: np.asarray(stored[f"{_SCORES}{category}"], dtype=np.float64)
+                for category in entry.calibration.limits
+            }
         except (NotFound, safetensors.SafetensorError, KeyError) as error:
             raise DataLoss(f"the scores that {entry.reference} was calibrated on are damaged or gone") from error
 
@@ -128,7 +134,7 @@ class Catalogue:
 
     def count_bank(self, entry: Entry) -> Census:
         """Count the bank of a version without reading it."""
-        return read_census(ManifestLog(self.store.prefixed(f"{entry.folder}/bank"), "log"))
+        return take_census(ManifestLog(self.store.prefixed(f"{entry.folder}/bank"), "log").latest())
 
     def _find_made_by(self, name: str, operation: str) -> Entry | None:
         return next((entry for entry in self.read().versions(name) if entry.operation == operation), None)

@@ -40,10 +40,11 @@ def is_large(rows: Rows, layout: Layout, sizes: Sizes) -> bool:
 
 
 def find_stale(snapshot: Snapshot, layout: Layout, sizes: Sizes) -> tuple[Segment, ...]:
-    """The next segments to be written again as one; none where all is well."""
-    merged = _find_run(snapshot, sizes)
-    if len(merged) > 1:
-        return merged
+    """The next segments, of one category, to be written again as one; none where all is well."""
+    for category in snapshot.categories:
+        merged = _find_run(snapshot.of(category), sizes)
+        if len(merged) > 1:
+            return merged
     for segment in snapshot.segments:
         if snapshot.gone(segment) or (segment.inverted is None and is_large(segment.rows, layout, sizes)):
             return (segment,)

@@ -52,8 +52,27 @@ class Evaluation:
     labels: tuple[LabelFigures, ...]  # by label
 
 
+@dataclass(frozen=True)
+class _Calls:
+    """What the thresholds say."""
+
+    bad: NDArray[np.bool_]  # (n,) whether an image is called so
+    known: NDArray[np.bool_]  # (n,) whether it is called anything
+
+    def count(self, chosen: NDArray[np.bool_], *, bad: bool = True) -> "Rate":
+        """How many of the chosen images that are called anything are called bad, or good."""
+        return count_rate(self.bad[chosen & self.known] == bad)
+
+    def compute_f1(self, is_bad: NDArray[np.bool_]) -> float | None:
+        """Of the images that are called anything; None where none of them is bad."""
+        return compute_f1(self.bad[self.known], is_bad[self.known]) if (is_bad & self.known).any() else None
+
+
 def evaluate_scores(
-    scores: NDArray[np.float64], is_bad: NDArray[np.bool_], labels: list[str], threshold: float | None
+    scores: NDArray[np.float64],
+    is_bad: NDArray[np.bool_],
+    labels: list[str],
+    thresholds: NDArray[np.float64] | None,
 ) -> Evaluation:
     """Compare scores with the truth.
 
@@ -61,26 +80,22 @@ def evaluate_scores(
         scores: (n,) the higher, the less normal.
         is_bad: (n,) the truth.
         labels: n names; those of bad images say the kind of defect.
-        threshold: a score above it is an anomaly.
+        thresholds: (n,) a score above its own is an anomaly, and NaN means that nobody knows; None without any.
 
     Raises:
         InvalidArgument: there is no good image, or no bad one.
     """
     _check_both_kinds(is_bad)
-    above = np.zeros(len(scores), dtype=np.bool_) if threshold is None else scores > threshold
-    known = threshold is not None
     named = np.array(labels, dtype=object)
+    calls = None if thresholds is None else _Calls(scores > thresholds, ~np.isnan(thresholds))
     return Evaluation(
         auroc=compute_auroc(scores, is_bad),
         average_precision=compute_average_precision(scores, is_bad),
         roc=trace_roc(scores, is_bad),
-        false_alarms=count_rate(above[~is_bad]) if known else None,
-        misses=count_rate(~above[is_bad]) if known else None,
-        f1=compute_f1(above, is_bad) if known else None,
-        labels=tuple(
-            _judge_label(label, named == label, scores, is_bad, above if known else None)
-            for label in sorted(set(labels))
-        ),
+        false_alarms=None if calls is None else calls.count(~is_bad),
+        misses=None if calls is None else calls.count(is_bad, bad=False),
+        f1=None if calls is None else calls.compute_f1(is_bad),
+        labels=tuple(_judge_label(label, named == label, scores, is_bad, calls) for label in sorted(set(labels))),
     )
 
 
@@ -140,13 +155,12 @@ def _judge_label(
     chosen: NDArray[np.bool_],
     scores: NDArray[np.float64],
     is_bad: NDArray[np.bool_],
-    above: NDArray[np.bool_] | None,
+    calls: _Calls | None,
 ) -> LabelFigures:
     bad = chosen & is_bad
     compared = bad | ~is_bad
     auroc = compute_auroc(scores[compared], bad[compared]) if bad.any() else None
-    rate = None if above is None else count_rate(above[chosen])
-    return LabelFigures(label, int(chosen.sum()), auroc, rate)
+    return LabelFigures(label, int(chosen.sum()), auroc, None if calls is None else calls.count(chosen))
 
 
 def _check_both_kinds(is_bad: NDArray[np.bool_]) -> None:

@@ -36,16 +36,23 @@ class About:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """A threshold with its promise, and what it was set from."""
+class Limit:
+    """The threshold of one category."""
 
     value: float
+    normal_count: int  # that it was set from
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The thresholds of all categories with their promise, and what they were set from."""
+
+    limits: dict[str, Limit]  # by category
     false_alarm_rate: float
     confidence: float
-    normal_count: int
     bank_version: int
     create_time: str  # ISO 8601, UTC
-    scores_key: str  # in the version's folder: the scores that it was set from
+    scores_key: str  # in the version's folder: the scores that they were set from
 
 
 @dataclass(frozen=True)
@@ -181,13 +188,19 @@ def empty(body: Body, name: str) -> Body:
 
 
 def _read_entry(name: str, version: Body, serving: int) -> Entry:
-    calibration = version["calibration"]
     return Entry(
         name=name,
         version=version["version"],
         token=version["token"],
         operation=version["operation"],
         about=About(**version["about"]),
-        calibration=None if calibration is None else Calibration(**calibration),
+        calibration=_read_calibration(version["calibration"]),
         serves=version["version"] == serving,
     )
+
+
+def _read_calibration(calibration: Body | None) -> Calibration | None:
+    if calibration is None:
+        return None
+    limits = {category: Limit(**limit) for category, limit in calibration["limits"].items()}
+    return Calibration(**calibration | {"limits": limits})

@@ -1,6 +1,6 @@
 """Judges the labelled items of a data set as ScoreImage would, and compares with the truth. Nothing is chosen here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -90,13 +90,13 @@ class Examiner:
         found: list[mekiki.ItemScore] = []
         for item, taken in take_items(self._codec, self._items, self._about):
             report(SCORING, len(found), len(described))
-            score = self._score(item, taken, has_truth=has_truth)
-            found.append(mekiki.ItemScore(item.item_id, item.label, score, taken.aligned))
+            category, score = self._score(item, taken, has_truth=has_truth)
+            found.append(mekiki.ItemScore(item.item_id, item.label, score, taken.aligned, category))
             self._placements[item.item_id] = taken.placement
         labels = [item.label for item in found]
         is_bad = np.array([label not in self._normal_labels for label in labels], dtype=np.bool_)
-        threshold = None if self._detector.threshold is None else self._detector.threshold.value
-        evaluation = evaluate_scores(np.array([item.score for item in found]), is_bad, labels, threshold)
+        scores = np.array([item.score for item in found])
+        evaluation = evaluate_scores(scores, is_bad, labels, self._find_thresholds(found))
         return Examination(
             scores=tuple(found),
             evaluation=evaluation,
@@ -105,17 +105,24 @@ class Examiner:
             shortcuts=self._look_for_shortcuts(is_bad, report),
         )
 
-    def _score(self, item: mekiki.Item, taken: Taken, *, has_truth: bool) -> float:
-        """The score; heat maps take a while, so only those are laid out that there is a truth to compare with."""
+    def _find_thresholds(self, found: Sequence[mekiki.ItemScore]) -> NDArray[np.float64] | None:
+        """(n,) that of each item's category, NaN where that has none; None before the detector is calibrated."""
+        standards = [self._detector.find_standard(item.category) for item in found]
+        if not any(standards):
+            return None
+        return np.array([np.nan if standard is None else standard.threshold.value for standard in standards])
+
+    def _score(self, item: mekiki.Item, taken: Taken, *, has_truth: bool) -> tuple[str, float]:
+        """Category and score; heat maps take a while, so only those are laid out that there is a truth for."""
         if not has_truth or not (item.has_mask or item.label in self._normal_labels):
-            return self._detector.measure(taken.pixels)
+            return self._detector.assign(taken.pixels)
         shape = taken.placement.shape
         verdict = self._detector.score_image(taken.pixels, taken.placement, max(shape))
         if verdict.heatmap is not None:
             truth = self._read_mask(item.item_id) if item.has_mask else np.zeros(shape, dtype=np.bool_)
             self._curves.setdefault(item.label, PixelCurve()).add(verdict.heatmap, truth)
             self._measured[item.label] = self._measured.get(item.label, 0) + 1
-        return verdict.score
+        return verdict.category, verdict.score
 
     def _read_mask(self, item_id: str) -> NDArray[np.bool_]:
         one = mekiki.ItemFilter(self._items.dataset, item_ids=[item_id])

@@ -2,25 +2,22 @@
 
 import secrets
 
-import numpy as np
-
 import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2
-from mekiki.types.v1 import types_pb2
 from services.anomaly import messages
+from services.anomaly.calibrate import Calibrator
+from services.anomaly.calibration_messages import read_promise, write_calibration
 from services.anomaly.catalogue import Catalogue
 from services.anomaly.config import AnomalySettings
-from services.anomaly.entries import Calibration, Entry
-from services.anomaly.examine import SCORING, Examiner
-from services.anomaly.intake import take_items
+from services.anomaly.entries import Calibration, Entry, Limit
+from services.anomaly.examine import Examiner
 from services.anomaly.learning import learn, now
 from services.anomaly.model import Detector, choose_device
 from services.anomaly.report_messages import write_examination
-from services.anomaly.shelf import to_threshold
-from services.anomaly.threshold import choose_threshold, count_needed_normals, split_folds
+from services.anomaly.shelf import to_standards
+from services.anomaly.threshold import choose_threshold
 from services.anomaly.training import load_model, save_model
 from services.anomaly.trials import TRYING, join_trials, run_trial
-from services.runtime.errors import FailedPrecondition
 from services.runtime.neighbours import worker_options
 from services.runtime.worker import Handler, Job, run_job
 
@@ -37,26 +34,21 @@ def train_detector(request: anomaly_pb2.TrainDetectorRequest, job: Job) -> anoma
 def calibrate_detector(
     request: anomaly_pb2.CalibrateDetectorRequest, job: Job
 ) -> anomaly_pb2.CalibrateDetectorResponse:
-    """Score normals, each without its own part of the bank, and set the threshold from them."""
+    """Score normals, each without its own part of the bank, and set the thresholds from them."""
     settings: AnomalySettings = job.settings
-    rate, confidence = messages.read_promise(request)
+    rate, confidence = read_promise(request)
     catalogue = Catalogue.open(job.store)
     entry, detector = _open_detector(catalogue, request.detector, settings)
     with mekiki.Client(settings.codec_address, options=worker_options(settings)) as codec:
-        described = [read.item for read in codec.codec.read_items(request.items, metadata_only=True)]
-        _check_enough(len(described), rate, confidence)
-        apart = _keep_apart(described, detector.normals.items, settings.calibration_folds)
-        scores: list[float] = []
-        for exclude, ids in _sort_by_fold(described, apart).items():
-            fold = types_pb2.ItemFilter(dataset=request.items.dataset, item_ids=ids)
-            for _, taken in take_items(codec, fold, entry.about):
-                job.report(SCORING, len(scores), len(described))
-                scores.append(detector.measure(taken.pixels, exclude))
-    threshold = choose_threshold(np.array(scores), rate, confidence)
+        calibrator = Calibrator(codec, detector, entry.about, request.items, settings.calibration_folds)
+        scores = calibrator.score(rate, confidence, job.report)
+    limits = {
+        category: Limit(choose_threshold(each, rate, confidence).value, len(each)) for category, each in scores.items()
+    }
     key = f"scores/{secrets.token_hex(16)}.safetensors"
-    calibration = Calibration(threshold.value, rate, confidence, len(scores), detector.normals.version, now(), key)
-    catalogue.calibrate(entry, calibration, np.array(scores))
-    return anomaly_pb2.CalibrateDetectorResponse(threshold=messages.write_threshold(calibration), scores=sorted(scores))
+    calibration = Calibration(limits, rate, confidence, detector.normals.version, now(), key)
+    catalogue.calibrate(entry, calibration, scores)
+    return write_calibration(calibration, scores)
 
 
 def evaluate_detector(request: anomaly_pb2.EvaluateDetectorRequest, job: Job) -> anomaly_pb2.EvaluateDetectorResponse:
@@ -81,41 +73,7 @@ def _open_detector(catalogue: Catalogue, detector: str, settings: AnomalySetting
     device = choose_device(settings.device)
     model = load_model(catalogue.load_model(entry), device)
     snapshot = catalogue.open_bank(entry, model.engine.layout).snapshot
-    return entry, Detector(model, snapshot, to_threshold(entry), device)
-
-
-def _check_enough(normals: int, rate: float, confidence: float) -> None:
-    """Refuses before anything is scored."""
-    needed = count_needed_normals(rate, confidence)
-    if normals < needed:
-        choose_threshold(np.zeros(normals), rate, confidence)
-
-
-def _keep_apart(items: list[mekiki.Item], enrolled: frozenset[str], folds: int) -> dict[str, frozenset[str]]:
-    """For every enrolled item the items that it must not be compared with: its own fold.
-
-    Items of one group (part, day) are in one fold: photos of one part are no strangers to each other. An item without a
-    group is a group of its own.
-    """
-    groups: dict[str, list[str]] = {}
-    for item in items:
-        if item.item_id in enrolled:
-            groups.setdefault(f"group {item.group}" if item.group else f"item {item.item_id}", []).append(item.item_id)
-    if not groups:
-        return {}
-    if len(groups) == 1:
-        raise FailedPrecondition("TOO_FEW_NORMALS", "the enrolled normals are of one group: nothing to compare it with")
-    parts = split_folds(sorted(groups), min(folds, len(groups)))
-    apart = [frozenset(item for group in part for item in groups[group]) for part in parts]
-    return {item: fold for fold in apart for item in fold}
-
-
-def _sort_by_fold(items: list[mekiki.Item], apart: dict[str, frozenset[str]]) -> dict[frozenset[str], list[str]]:
-    """The items that are compared with the same part of the bank, by what it leaves out: it is made ready once."""
-    found: dict[frozenset[str], list[str]] = {}
-    for item in items:
-        found.setdefault(apart.get(item.item_id, frozenset()), []).append(item.item_id)
-    return found
+    return entry, Detector(model, snapshot, to_standards(entry, {}), device)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,15 @@
 """Between anomaly's messages and its values."""
 
-import dataclasses
 import re
 from datetime import datetime
-from typing import Any
 
 from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
 from services.anomaly.backbones import DEFAULT_BACKBONE, hub_repo
-from services.anomaly.bank import Census
-from services.anomaly.drift import ERROR, WINDOW, DriftTest
+from services.anomaly.calibration_messages import write_drift, write_thresholds
+from services.anomaly.census import Census
 from services.anomaly.engines import losses
-from services.anomaly.entries import About, Calibration, Entry, Reference
+from services.anomaly.entries import About, Entry, Reference
 from services.anomaly.frames import Placement
 from services.anomaly.model import Verdict
 from services.anomaly.training import MetricOptions, Options, PadimOptions, PatchOptions, Plan, read_options
@@ -20,6 +18,7 @@ from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.images import encode_heatmap
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+NAME_WORDS = "a letter or digit, then up to 62 letters, digits, '-', '_' or '.'"
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 ITEM_ID_BYTES = 255
@@ -44,9 +43,15 @@ _LOSS_NUMBERS = {
 def read_name(name: str) -> str:
     """A detector's name. Raises InvalidArgument where it is none."""
     if not NAME.fullmatch(name):
-        pattern = "a letter or digit, then up to 62 letters, digits, '-', '_' or '.'"
-        raise InvalidArgument("detector", f"must be {pattern}, is {name!r}")
+        raise InvalidArgument("detector", f"must be {NAME_WORDS}, is {name!r}")
     return name
+
+
+def read_category(category: str, field: str) -> str:
+    """A category's name, or none. Raises InvalidArgument where it is neither."""
+    if category and not NAME.fullmatch(category):
+        raise InvalidArgument(field, f"must be empty, or {NAME_WORDS}, is {category[:100]!r}")
+    return category
 
 
 def read_reference(detector: str) -> Reference:
@@ -109,20 +114,12 @@ def read_heatmap_side(request: anomaly_pb2.ScoreImageRequest) -> int:
     return int(_check_range("heatmap_side", request.heatmap_side, 0, MAX_HEATMAP_SIDE))
 
 
-def read_promise(request: anomaly_pb2.CalibrateDetectorRequest) -> tuple[float, float]:
-    """False-alarm rate and confidence. Raises InvalidArgument."""
-    rate = request.false_alarm_rate if request.HasField("false_alarm_rate") else 0.01
-    confidence = request.confidence if request.HasField("confidence") else 0.95
-    for field, value in (("false_alarm_rate", rate), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise InvalidArgument(field, f"must lie between 0 and 1, is {value:g}")
-    return rate, confidence
-
-
 def read_enrolled_ids(request: anomaly_pb2.EnrollItemsRequest) -> list[str]:
-    """The identifiers to enrol, distinct. Raises InvalidArgument."""
+    """The identifiers to enrol, distinct; their categories are read, too. Raises InvalidArgument."""
     _check_range("items", len(request.items), 1, MAX_ENROLLED_ITEMS)
     ids = [read_item_id(item.item_id, f"items[{number}].item_id") for number, item in enumerate(request.items)]
+    for number, item in enumerate(request.items):
+        read_category(item.category, f"items[{number}].category")
     if len(set(ids)) < len(ids):
         raise InvalidArgument("items", "must have distinct item_ids, one is there twice")
     return ids
@@ -149,18 +146,7 @@ def read_page(request: anomaly_pb2.ListDetectorsRequest, entries: list[Entry]) -
 def check_enrolled(entry: Entry, census: Census) -> None:
     """Refuse work that needs a bank. Raises FailedPrecondition BANK_EMPTY."""
     if census.items == 0:
-        raise FailedPrecondition("BANK_EMPTY", f"detector {entry.name!r} has no normal items yet: enroll some first")
-
-
-def check_promotion(entry: Entry, census: Census, serving: Entry) -> None:
-    """Refuse to promote what a line could not go on with. Raises FailedPrecondition."""
-    if census.items == 0:
         raise FailedPrecondition("BANK_EMPTY", f"{entry.reference} has no normal items yet: enroll some first")
-    if entry.calibration is None and serving.calibration is not None:
-        raise FailedPrecondition(
-            "DETECTOR_UNCALIBRATED",
-            f"{entry.reference} has no threshold, and {serving.reference}, which serves, has one: calibrate it first",
-        )
 
 
 def write_detector(entry: Entry, census: Census, watched: Watched | None = None) -> anomaly_pb2.Detector:
@@ -177,9 +163,13 @@ def write_detector(entry: Entry, census: Census, watched: Watched | None = None)
         vector_count=census.vectors,
         bank_index=anomaly_pb2.BANK_INDEX_LISTS if census.recalls else anomaly_pb2.BANK_INDEX_EXACT,
         bank_recall=census.recall,
-        threshold=None if entry.calibration is None else write_threshold(entry.calibration),
+        thresholds=write_thresholds(entry.calibration),
         serving=entry.serves,
-        drift=None if watched is None or watched.drift is None else _write_drift(watched.drift),
+        drift=write_drift(watched),
+        categories=[
+            anomaly_pb2.DetectorCategory(name=name, enrolled_count=count)
+            for name, count in sorted(census.categories.items())
+        ],
     )
     _write_engine(read_options(about.engine, about.options), message)
     message.create_time.FromDatetime(datetime.fromisoformat(about.create_time))
@@ -190,22 +180,6 @@ def write_weights(about: About) -> types_pb2.WeightsOrigin:
     """Say what a detector's training began with."""
     return types_pb2.WeightsOrigin(
         backbone=about.backbone, source=about.weights_source, description=about.weights_description
-    )
-
-
-def write_threshold(calibration: Calibration) -> anomaly_pb2.Threshold:
-    """A threshold with its promise."""
-    values: dict[str, Any] = dataclasses.asdict(calibration)
-    created = datetime.fromisoformat(values.pop("create_time"))
-    del values["scores_key"]
-    message = anomaly_pb2.Threshold(**values)
-    message.create_time.FromDatetime(created)
-    return message
-
-
-def _write_drift(drift: DriftTest) -> anomaly_pb2.Drift:
-    return anomaly_pb2.Drift(
-        image_count=drift.seen, evidence=drift.evidence, error=ERROR, window=WINDOW, drifted=drift.drifted
     )
 
 
@@ -239,6 +213,7 @@ def write_verdict(
         aligned=aligned,
         image_width=placement.shape[1],
         image_height=placement.shape[0],
+        category=verdict.category,
     )
 
 

@@ -1,19 +1,20 @@
-"""A detector: an engine that embeds, a bank of normal items, a threshold from normals alone."""
+"""A detector: an engine that embeds, a bank of normal items by category, a threshold for each from normals alone."""
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from services.anomaly.engines.engine import Embedding
+from services.anomaly.engines.engine import Embedding, Judgement
 from services.anomaly.frames import Box, Placement, bound_hot_spot, lay_out_heatmap, resize, to_tensor
 from services.anomaly.snapshot import Snapshot
-from services.anomaly.threshold import Threshold, compute_p_value
+from services.anomaly.threshold import Standard, compute_p_value
 from services.anomaly.training import Model
-from services.runtime.errors import InvalidArgument
+from services.runtime.errors import InvalidArgument, NotFound
 
 _REGION_SIDE = 256  # cells along the longer side of the map that the region is found on, whatever was asked for
 
@@ -45,6 +46,7 @@ class Verdict:
     heatmap: NDArray[np.float32] | None  # over the image as sent; None when it was not asked for
     region: Box | None  # in pixels of the image as sent; only where the image is anomalous
     nearest_item: str
+    category: str  # that it was judged as
     bank_version: int
 
 
@@ -54,25 +56,47 @@ class Detector:
 
     model: Model
     normals: Snapshot
-    threshold: Threshold | None
+    standards: Mapping[str, Standard] | None
+    """By category; None before it is calibrated."""
+
     device: torch.device
-    normal_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    """Those that the threshold was set from, ascending; needed for p-values alone."""
 
     def contribute_item(self, image: NDArray[np.generic]) -> Embedding:
         """What `image` adds to the bank when it is enrolled; see `Framing.cut` for what it must be."""
         return self.model.engine.contribute(self._embed(image)[1])
 
     def measure(self, image: NDArray[np.generic], exclude: AbstractSet[str] = frozenset()) -> float:
-        """The score of `image`, compared with normal items that are not in `exclude`.
+        """The score of `image`, compared with normal items that are not in `exclude`; see `assign`."""
+        return self.assign(image, exclude)[1]
+
+    def assign(
+        self, image: NDArray[np.generic], exclude: AbstractSet[str] = frozenset(), category: str | None = None
+    ) -> tuple[str, float]:
+        """The category that `image` is judged as, and its score there, compared with normal items not in `exclude`.
+
+        Args:
+            image: see `score_image`.
+            exclude: item ids.
+            category: None: the one in which it scores lowest, of several the first by name.
 
         Raises:
             FailedPrecondition: BANK_EMPTY.
+            NotFound: an unknown category.
         """
-        return self.model.engine.judge(self._embed(image)[1], self.normals, exclude).score
+        names = self._list_categories(category)
+        name, judgement = self._judge(self._embed(image)[1], names, exclude)
+        return name, judgement.score
+
+    def find_standard(self, category: str) -> Standard | None:
+        """What images of a category are held against; None before that is calibrated."""
+        return (self.standards or {}).get(category)
 
     def score_image(
-        self, image: NDArray[np.generic], placement: Placement | None = None, heatmap_side: int = 0
+        self,
+        image: NDArray[np.generic],
+        placement: Placement | None = None,
+        heatmap_side: int = 0,
+        category: str | None = None,
     ) -> Verdict:
         """Judge an image.
 
@@ -80,31 +104,51 @@ class Detector:
             image: (h, w), (h, w, 3) or (h, w, 4); prepared where the detector was trained on prepared images.
             placement: how it was prepared; None: it is the image as sent.
             heatmap_side: cells along the longer side of the heat map over the image as sent; 0 for none.
+            category: see `assign`.
 
         Raises:
             FailedPrecondition: BANK_EMPTY.
             InvalidArgument: no image, or one of another shape than the prepared ones.
+            NotFound: an unknown category.
         """
+        names = self._list_categories(category)
         tensor, embedding = self._embed(image)
-        judgement = self.model.engine.judge(embedding, self.normals)
-        is_anomalous = None if self.threshold is None else judgement.score > self.threshold.value
+        name, judgement = self._judge(embedding, names)
+        standard = self.find_standard(name)
+        is_anomalous = None if standard is None else judgement.score > standard.threshold.value
         placed = placement or Placement(np.eye(2, 3), (image.shape[0], image.shape[1]))
         heatmap = region = None
         if heatmap_side > 0 or is_anomalous:
             coarse = self.model.engine.locate(tensor, judgement)
             heatmap = lay_out_heatmap(coarse, self.model.framing, placed, heatmap_side) if heatmap_side > 0 else None
             region = self._find_region(coarse, placed) if is_anomalous else None
-        value = None if self.threshold is None else self.threshold.value
         return Verdict(
             score=judgement.score,
             is_anomalous=is_anomalous,
-            threshold=value,
-            p_value=compute_p_value(judgement.score, self.normal_scores),
+            threshold=None if standard is None else standard.threshold.value,
+            p_value=None if standard is None else compute_p_value(judgement.score, standard.normal_scores),
             heatmap=heatmap,
             region=region,
             nearest_item=judgement.nearest_item,
+            category=name,
             bank_version=self.normals.version,
         )
+
+    def _list_categories(self, category: str | None) -> tuple[str, ...]:
+        """Those that an image is compared with; refused before any work is done."""
+        names = self.normals.categories or ("",)  # an empty bank refuses by itself
+        if category is None or not self.normals.categories:
+            return names
+        if category not in names:
+            raise NotFound("category", category)
+        return (category,)
+
+    def _judge(
+        self, embedding: Embedding, names: tuple[str, ...], exclude: AbstractSet[str] = frozenset()
+    ) -> tuple[str, Judgement]:
+        """The lowest of the judgements as each category, of equal ones the first."""
+        judged = [(name, self.model.engine.judge(embedding, self.normals.of(name), exclude)) for name in names]
+        return min(judged, key=lambda each: each[1].score)
 
     def _embed(self, image: NDArray[np.generic]) -> tuple[Tensor, Embedding]:
         pixels = self.model.framing.cut(image)

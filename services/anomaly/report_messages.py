@@ -1,5 +1,7 @@
 """From what was measured to anomaly's messages."""
 
+import dataclasses
+
 from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
 from services.anomaly.curves import LabelFigures, Rate
@@ -21,10 +23,7 @@ def write_examination(examination: Examination, model: types_pb2.ModelRef) -> an
             anomaly_pb2.RocPoint(false_alarm_rate=point.false_alarm_rate, detection_rate=point.detection_rate)
             for point in evaluation.roc
         ],
-        scores=[
-            anomaly_pb2.ItemScore(item_id=item.item_id, label=item.label, score=item.score, aligned=item.aligned)
-            for item in examination.scores
-        ],
+        scores=[anomaly_pb2.ItemScore(**dataclasses.asdict(item)) for item in examination.scores],
         model=model,
         pixels=None if pixels is None else _write_pixels(pixels),
         shortcuts=[_write_shortcut(shortcut) for shortcut in examination.shortcuts],

@@ -27,10 +27,19 @@ _Places = NDArray[np.int64] | int | None
 class Segment:
     """Rows with their index. Never changed after construction: FAISS may be read from many threads, not mutated."""
 
-    def __init__(self, key: str, sha256: str, rows: Rows, layout: Layout, inverted: Inverted | None = None) -> None:
+    def __init__(
+        self,
+        key: str,
+        sha256: str,
+        rows: Rows,
+        layout: Layout,
+        inverted: Inverted | None = None,
+        category: str = "",
+    ) -> None:
         self.key = key
         self.sha256 = sha256
         self.rows = rows
+        self.category = category  # of all its items
         self.inverted = inverted
         self.names = np.array(rows.items, dtype=object)  # (items,)
         self._around = _list_neighbours(layout.grid) if layout.grid else None

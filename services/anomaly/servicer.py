@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2, anomaly_pb2_grpc
 from services.anomaly import messages
+from services.anomaly.calibration_messages import check_calibrated, read_promise
 from services.anomaly.catalogue import Catalogue
 from services.anomaly.compactor import Compactor
 from services.anomaly.config import AnomalySettings
@@ -107,8 +108,9 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         """Makes a version the one that serves."""
         view = await self._shelf.look()
         entry = view.find(messages.read_version(request.detector))
-        census = await asyncio.to_thread(self._catalogue.count_bank, entry)
-        messages.check_promotion(entry, census, view.find(Reference(entry.name)))
+        serving = view.find(Reference(entry.name))
+        messages.check_enrolled(entry, await asyncio.to_thread(self._catalogue.count_bank, entry))
+        check_calibrated(entry, serving, await asyncio.to_thread(self._catalogue.count_bank, serving))
         await asyncio.to_thread(self._catalogue.promote, entry)
         return anomaly_pb2.PromoteDetectorResponse(detector=await self._describe_serving(entry.name))
 
@@ -126,9 +128,10 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         """Adds normals to the bank."""
         ids = messages.read_enrolled_ids(request)
         entry, detector, bank = await self._shelf.take_bank(messages.read_reference(request.detector))
-        new = [item for item in request.items if item.item_id not in detector.normals.items]
+        known = detector.normals.items
+        new = [item for item in request.items if item.item_id not in known]
         embeddings = await asyncio.gather(*(self._embed(item, entry, detector) for item in new))
-        contributions = [(item.item_id, embedding) for item, embedding in zip(new, embeddings, strict=True)]
+        contributions = [(item.item_id, item.category, each) for item, each in zip(new, embeddings, strict=True)]
         change = await asyncio.to_thread(bank.enroll, contributions)
         enrolled = len(change.changed)
         return anomaly_pb2.EnrollItemsResponse(
@@ -148,7 +151,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         self, request: anomaly_pb2.CalibrateDetectorRequest, _: Context
     ) -> operations_pb2.Operation:
         """Checks the request and starts the work."""
-        messages.read_promise(request)
+        read_promise(request)
         request.detector = await self._check(request.detector, request.items.dataset)
         return await self._operations.start("CalibrateDetector", request)
 
@@ -196,11 +199,14 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
     async def _score(self, request: anomaly_pb2.ScoreImageRequest) -> anomaly_pb2.ScoreImageResponse:
         entry, detector = await self._shelf.take(messages.read_reference(request.detector))
         side = messages.read_heatmap_side(request)
+        category = messages.read_category(request.category, "category") or None
         self._scoring.check_room()
         taken = await self._intake.take(request.image, entry.about)
         self._check_answer_size(taken.placement.shape, side)
-        verdict = await self._scoring.submit(lambda: detector.score_image(taken.pixels, taken.placement, side))
-        self._shelf.note(entry, verdict.score)
+        verdict = await self._scoring.submit(
+            lambda: detector.score_image(taken.pixels, taken.placement, side, category)
+        )
+        self._shelf.note(entry, verdict)
         if entry.serves:
             count_verdict(entry.name, is_anomalous=verdict.is_anomalous)
         return messages.write_verdict(verdict, taken.placement, entry, aligned=taken.aligned)

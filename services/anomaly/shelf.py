@@ -2,18 +2,20 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import structlog
 import torch
+from numpy.typing import NDArray
 
 from services.anomaly.bank import Bank
 from services.anomaly.catalogue import Catalogue
 from services.anomaly.entries import Entry, Reference, View
 from services.anomaly.figures import Figures
-from services.anomaly.model import Detector
-from services.anomaly.threshold import Threshold
+from services.anomaly.model import Detector, Verdict
+from services.anomaly.threshold import Standard, Threshold
 from services.anomaly.training import Model, load_model
 from services.anomaly.watched import Watched
 from services.runtime.errors import DataLoss, MekikiError
@@ -87,15 +89,15 @@ class Shelf:
         snapshot = loaded.bank.snapshot
         if entry.serves and _key(entry) in self._loads:  # else it was given up just now
             self._figures.show(entry, snapshot)
-        return Detector(loaded.model, snapshot, loaded.watched.threshold, self._device, loaded.watched.scores)
+        return Detector(loaded.model, snapshot, loaded.watched.standards, self._device)
 
-    def note(self, entry: Entry, score: float) -> None:
+    def note(self, entry: Entry, verdict: Verdict) -> None:
         """Count the score of an image that a line had judged."""
         loaded = self._find_loaded(entry)
         if loaded is not None:
-            loaded.watched.add(score)
-            if entry.serves:
-                self._figures.show_drift(entry, loaded.watched)
+            drift = loaded.watched.add(verdict.category, verdict.score)
+            if entry.serves and drift is not None and loaded.watched.calibration is not None:
+                self._figures.show_drift(entry, loaded.watched.calibration, verdict.category, drift)
 
     def watch(self, entry: Entry) -> Watched | None:
         """What this process has seen of a version since it was loaded and calibrated; None where it is not loaded."""
@@ -173,19 +175,23 @@ def _open_watched(catalogue: Catalogue, entry: Entry) -> Watched:
         scores = catalogue.load_scores(entry)
     except DataLoss as error:  # verdicts go on; p-values and the look for drift do not
         LOG.warning("scores_lost", detector=str(entry.reference), problem=error.message)
-        scores = np.empty(0)
-    return Watched(entry.calibration, to_threshold(entry), scores)
+        scores = {}
+    return Watched(entry.calibration, to_standards(entry, scores))
 
 
 def _key(entry: Entry) -> tuple[str, str]:
     return entry.name, entry.token
 
 
-def to_threshold(entry: Entry) -> Threshold | None:
-    """The threshold of a version, None before it is calibrated."""
+def to_standards(entry: Entry, scores: Mapping[str, NDArray[np.float64]]) -> dict[str, Standard]:
+    """What a version was calibrated to, by category, with the scores that there are; empty before it is."""
     calibration = entry.calibration
     if calibration is None:
-        return None
-    return Threshold(
-        calibration.value, calibration.false_alarm_rate, calibration.confidence, 0, calibration.normal_count
-    )
+        return {}
+    rate, confidence = calibration.false_alarm_rate, calibration.confidence
+    return {
+        category: Standard(
+            Threshold(limit.value, rate, confidence, 0, limit.normal_count), scores.get(category, np.empty(0))
+        )
+        for category, limit in calibration.limits.items()
+    }

@@ -16,17 +16,39 @@ from services.runtime.errors import FailedPrecondition
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The bank at one version, ready to be searched; an engine sees it as `NormalItems`."""
+    """The bank at one version, ready to be searched; an engine sees one category of it as `NormalItems`."""
 
     version: int
     segments: tuple[Segment, ...] = ()
     forgotten: Mapping[str, frozenset[str]] = field(default_factory=dict)  # segment key -> item ids that count no more
-    _memory: Memory = field(default_factory=Memory, repr=False, compare=False)
+    memory: Memory = field(default_factory=Memory, repr=False, compare=False)
 
     @property
     def items(self) -> frozenset[str]:
         """The ids of all items that count."""
         return frozenset(item for segment in self.segments for item in self._live(segment))
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The names of all categories that have items, sorted."""
+        return tuple(sorted({segment.category for segment in self.segments}))
+
+    def of(self, category: str) -> "Snapshot":
+        """The items of one category alone, with what was made of them."""
+        segments = tuple(segment for segment in self.segments if segment.category == category)
+        if len(segments) == len(self.segments):
+            return self
+        return Snapshot(self.version, segments, self.forgotten, self.memory.of(category))
+
+    def keep_memory(self, before: "Snapshot") -> None:
+        """What was made of categories that are as they were in another version is not made again."""
+        for category in self.categories:
+            if self.list_rows(category) == before.list_rows(category):
+                self.memory.keep(category, before.memory)
+
+    def list_rows(self, category: str) -> list[tuple[str, frozenset[str]]]:
+        """Which rows count in a category: its segments by key, and the items that are forgotten in each."""
+        return [(segment.key, self.gone(segment)) for segment in self.segments if segment.category == category]
 
     def nearest(
         self, vectors: NDArray[np.float16], cells: NDArray[np.int32], exclude: AbstractSet[str] = frozenset()
@@ -63,7 +85,7 @@ class Snapshot:
         self, make: Callable[["NormalItems", AbstractSet[str]], Made], exclude: AbstractSet[str] = frozenset()
     ) -> Made:
         """What `make` makes of this version without the items in `exclude`; see `NormalItems`."""
-        return self._memory.recall(exclude, lambda: make(self, exclude))
+        return self.memory.recall(exclude, lambda: make(self, exclude))
 
     def live_rows(self, segment: Segment) -> Rows:
         """The rows of `segment` without forgotten items."""

@@ -27,6 +27,15 @@ class Threshold:
     normals: int
 
 
+@dataclass(frozen=True)
+class Standard:
+    """What the images of one category are held against."""
+
+    threshold: Threshold
+    normal_scores: NDArray[np.float64]
+    """Those that it was set from, ascending; none where they were lost, which p-values and drift alone need."""
+
+
 def count_needed_normals(false_alarm_rate: float, confidence: float) -> int:
     """The fewest normals for which the largest score is a threshold that keeps the promise; 299 for 1 % with 95 %.
 
@@ -38,19 +47,29 @@ def count_needed_normals(false_alarm_rate: float, confidence: float) -> int:
     return math.ceil(math.log1p(-confidence) / math.log1p(-false_alarm_rate) - 1e-9)
 
 
+def check_enough(normals: int, false_alarm_rate: float, confidence: float, category: str = "") -> None:
+    """Refuse a promise that so many normals cannot keep.
+
+    Raises:
+        FailedPrecondition: TOO_FEW_NORMALS, naming how many are needed, and the category where it has a name.
+    """
+    needed = count_needed_normals(false_alarm_rate, confidence)
+    if normals < needed:
+        which = f" of category {category!r}" if category else ""
+        raise FailedPrecondition(
+            "TOO_FEW_NORMALS",
+            f"at most {false_alarm_rate:g} false alarms with confidence {confidence:g} needs {needed} normal images"
+            f"{which}, got {normals}",
+        )
+
+
 def choose_rank(normals: int, false_alarm_rate: float, confidence: float) -> int:
     """The smallest k such that the k-th smallest of `normals` scores keeps the promise.
 
     Raises:
         FailedPrecondition: TOO_FEW_NORMALS, naming how many are needed.
     """
-    needed = count_needed_normals(false_alarm_rate, confidence)
-    if normals < needed:
-        raise FailedPrecondition(
-            "TOO_FEW_NORMALS",
-            f"at most {false_alarm_rate:g} false alarms with confidence {confidence:g} needs {needed} normal images,"
-            f" got {normals}",
-        )
+    check_enough(normals, false_alarm_rate, confidence)
     # special.bdtr(x, n, p) is P(Binomial(n, p) <= x), which grows with x = k - 1.
     keeps = special.bdtr(np.arange(normals), normals, 1 - false_alarm_rate) >= confidence
     return int(keeps.argmax()) + 1

@@ -116,8 +116,8 @@ def fill(figures: Figures, url: str, model: Model) -> None:
     """Enrols images until there are a million vectors, as a service does, and compacts."""
     bank, count, waiting = open_bank(url), 0, []
     for name, image in read_images():
-        waiting.append((name, embed(model, image, contribute=True)))
-        count += len(waiting[-1][1].vectors)
+        waiting.append((name, "", embed(model, image, contribute=True)))
+        count += len(waiting[-1][2].vectors)
         if len(waiting) == LEFT_OUT or count >= WANTED:
             bank.enroll(waiting)
             waiting = []

@@ -115,7 +115,7 @@ def make_detector(engine: str, pictures: Pictures, train: list[Pixels], weights:
     store = Store.open("memory://")
     bank = Bank(store, ManifestLog(store, "log"), model.engine.layout, model.engine.prepare)
     empty = Detector(model, bank.snapshot, None, CPU)
-    bank.enroll([(f"{number:04d}", empty.contribute_item(image)) for number, image in enumerate(train)])
+    bank.enroll([(f"{number:04d}", "", empty.contribute_item(image)) for number, image in enumerate(train)])
     return Detector(model, bank.snapshot, None, CPU)
 
 

@@ -11,6 +11,7 @@ from services.anomaly.compaction import SIZES
 from services.anomaly.engines.training import Journal
 from services.anomaly.frames import Framing
 from services.anomaly.model import Detector
+from services.anomaly.threshold import Standard, Threshold
 from services.anomaly.training import PatchOptions, Plan, train_model
 from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
@@ -34,6 +35,16 @@ def draw_part(seed, *, defect=False):
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
+def draw_ring(seed, *, defect=False):
+    """Another kind of part: a bright ring, (96, 96) uint8; the defect is a dark stripe through it at (48, 20)."""
+    random = np.random.default_rng(10_000 + seed)
+    image = np.full((SIDE, SIDE), 40, np.uint8)
+    cv2.circle(image, (48, 48), 30, int(200 + random.integers(-6, 7)), 9)
+    if defect:
+        cv2.line(image, (44, 14), (52, 26), 20, 3)
+    return np.clip(image + random.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
+
+
 def draw_parts(count, first=0):
     return [draw_part(first + number) for number in range(count)]
 
@@ -54,9 +65,29 @@ def train_parts(options=QUICK, *, prepared=False, count=12):
     return train_model(plan, draw_parts(count), Framing(PART_MASK if prepared else None), None, CPU, SILENT)
 
 
-def enroll_parts(model, parts, threshold=None):
+def enroll_parts(model, parts):
     """A detector whose bank holds these, named 0, 1, ..."""
     bank = open_bank(model.engine.layout)
     empty = Detector(model, bank.snapshot, None, CPU)
-    bank.enroll([(str(number), empty.contribute_item(part)) for number, part in enumerate(parts)])
-    return Detector(model, bank.snapshot, threshold, CPU)
+    bank.enroll([(str(number), "", empty.contribute_item(part)) for number, part in enumerate(parts)])
+    return Detector(model, bank.snapshot, None, CPU)
+
+
+def enroll_kinds(model, count=12):
+    """A detector of two kinds of parts: bars and rings, named bar-0, ring-0, ..."""
+    bank = open_bank(model.engine.layout)
+    empty = Detector(model, bank.snapshot, None, CPU)
+    kinds = {"bar": draw_part, "ring": draw_ring}
+    bank.enroll(
+        [
+            (f"{kind}-{number}", kind, empty.contribute_item(draw(number)))
+            for kind, draw in kinds.items()
+            for number in range(count)
+        ]
+    )
+    return Detector(model, bank.snapshot, None, CPU)
+
+
+def make_standard(value, scores=()):
+    """A threshold, and the scores of the normals that it was set from."""
+    return Standard(Threshold(value, 0.1, 0.9, 1, len(scores)), np.sort(np.array(scores, np.float64)))

@@ -19,11 +19,11 @@ def embed(seed, count=24, cells=None):
 
 
 def search_plainly(contributions, query, *, by_position):
-    """Distance and item of the nearest vector for each query, ties to the first item."""
+    """Distance and item of the nearest vector for each query, ties to the first item, whatever the category."""
     answers = []
     for vector, cell in zip(query.vectors.astype(np.float32), query.cells, strict=True):
         found = []
-        for item, embedding in contributions:
+        for item, _, embedding in contributions:
             difference = embedding.vectors.astype(np.float32) - vector
             distances = np.sqrt((difference * difference).sum(axis=1))
             if by_position:

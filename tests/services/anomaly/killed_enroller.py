@@ -81,6 +81,8 @@ def check(url, before, said):
     allowed = (present, present | unsure) if verb == "enroll" else (present, present - unsure)
     assert bank.snapshot.items in allowed
     check_rows(bank)
+    for category in bank.snapshot.categories:
+        assert {choose_category(name) for name in bank.snapshot.of(category).items} == {category}
     bank.enroll(make_pair(last))  # whoever was not answered tries again
     assert bank.snapshot.items == present | set(name_pair(last))
     check_rows(open_bank(url))
@@ -91,7 +93,14 @@ def name_pair(first):
 
 
 def make_pair(first):
-    return [(name, embed(number, count=4)) for number, name in enumerate(name_pair(first), first)]
+    """One of each category: a commit that names two segments."""
+    return [
+        (name, choose_category(name), embed(number, count=4)) for number, name in enumerate(name_pair(first), first)
+    ]
+
+
+def choose_category(name):
+    return "odd" if int(name.split()[1]) % 2 else "even"
 
 
 def open_bank(url):

@@ -7,7 +7,8 @@ from anomaly_vectors import CELLS, FLAT, GRID, embed, search_plainly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.anomaly.bank import Bank, read_census
+from services.anomaly.bank import Bank
+from services.anomaly.census import take_census
 from services.anomaly.engines.engine import Embedding
 from services.anomaly.rows import Rows
 from services.anomaly.segment import Segment
@@ -24,8 +25,12 @@ def look(snapshot, query=QUERY, exclude=frozenset()):
     return list(zip(found.distances.tolist(), found.items, strict=True))
 
 
-def contribute(*names):
-    return [(name, embed(sum(name.encode()))) for name in names]
+def contribute(*names, category=""):
+    return [(name, category, embed(sum(name.encode()))) for name in names]
+
+
+def spread(value):
+    return Embedding(np.full((3, 8), value, np.float16), np.arange(3, dtype=np.int32), GRID)
 
 
 @pytest.fixture
@@ -62,26 +67,23 @@ def test_excluded_items_are_as_good_as_never_enrolled(layout):
     bank.enroll(contributions)
     without.enroll(contributions[:2])
     assert look(bank.snapshot, exclude=frozenset("cdef")) == look(without.snapshot)
-    assert look(bank.snapshot, contributions[0][1])[0] == (0.0, "a")
-    assert look(bank.snapshot, contributions[0][1], frozenset("a"))[0][0] > 0
+    assert look(bank.snapshot, contributions[0][2])[0] == (0.0, "a")
+    assert look(bank.snapshot, contributions[0][2], frozenset("a"))[0][0] > 0
 
 
 def test_exclusion_finds_the_rest_even_where_all_near_vectors_are_excluded():
-    crowd = [
-        (f"near{number:02d}", Embedding(np.full((3, 8), 0.01 * number, np.float16), np.arange(3, dtype=np.int32), GRID))
-        for number in range(20)
-    ]
-    far = ("far", Embedding(np.full((3, 8), 50, np.float16), np.arange(3, dtype=np.int32), GRID))
+    crowd = [(f"near{number:02d}", "", spread(0.01 * number)) for number in range(20)]
+    far = ("far", "", spread(50))
     for layout in (FLAT, CELLS):
         bank = open_bank(layout)
         bank.enroll([*crowd, far])
         query = Embedding(np.zeros((1, 8), np.float16), np.zeros(1, np.int32), GRID)
-        assert look(bank.snapshot, query, frozenset(item for item, _ in crowd))[0][1] == "far"
+        assert look(bank.snapshot, query, frozenset(item for item, *_ in crowd))[0][1] == "far"
 
 
 def test_a_cell_without_neighbours_is_compared_with_all_cells():
     bank = open_bank(CELLS)
-    bank.enroll([("corner", embed(1, cells=[0]))])
+    bank.enroll([("corner", "", embed(1, cells=[0]))])
     assert look(bank.snapshot, embed(2, cells=[23]))[0][1] == "corner"
 
 
@@ -112,8 +114,8 @@ def test_a_forgotten_item_can_be_enrolled_again_with_another_image():
     bank, fresh = open_bank(FLAT), open_bank(FLAT)
     bank.enroll(contribute(*"abcdef"))
     bank.forget(["a"])
-    bank.enroll([("a", embed(5))])
-    fresh.enroll([*contribute(*"bcdef"), ("a", embed(5))])
+    bank.enroll([("a", "", embed(5))])
+    fresh.enroll([*contribute(*"bcdef"), ("a", "", embed(5))])
     assert look(bank.snapshot) == look(fresh.snapshot)
 
 
@@ -239,8 +241,63 @@ def test_the_census_counts_without_reading_a_segment(store):
     bank.forget(["a"])
     for key in store.list("segments"):
         store.delete(key)
-    census = read_census(ManifestLog(store, "log"))
+    census = take_census(ManifestLog(store, "log").latest())
     assert (census.items, census.vectors, census.version) == (7, 7 * 24, bank.snapshot.version)
+
+
+def test_categories_are_enrolled_in_one_version_and_searched_apart(store):
+    bank, bolts = open_bank(FLAT, store), open_bank(FLAT)
+    change = bank.enroll([*contribute(*"ace", category="bolt"), *contribute(*"bd", category="nut"), *contribute("f")])
+    bolts.enroll(contribute(*"ace"))
+    assert (change.version, bank.snapshot.categories) == (1, ("", "bolt", "nut"))
+    for each in (bank, open_bank(FLAT, store)):
+        assert look(each.snapshot.of("bolt")) == look(bolts.snapshot)
+        assert each.snapshot.of("nut").items == frozenset("bd")
+        assert each.snapshot.of("").items == frozenset("f")
+        assert each.snapshot.of("screw").items == frozenset()
+    census = take_census(ManifestLog(store, "log").latest())
+    assert (census.items, census.categories) == (6, {"": 1, "bolt": 3, "nut": 2})
+
+
+def test_an_item_stays_in_its_category_until_it_is_forgotten():
+    bank = open_bank(FLAT)
+    bank.enroll(contribute("a", category="bolt"))
+    again = bank.enroll(contribute(*"ab", category="nut"))
+    assert (again.changed, again.unchanged) == (("b",), ("a",))
+    assert bank.snapshot.of("bolt").items == frozenset("a")
+    bank.forget(["a"])
+    assert bank.snapshot.categories == ("nut",)
+    bank.enroll(contribute("a", category="nut"))
+    assert bank.snapshot.of("nut").items == frozenset("ab")
+
+
+def test_enrolled_one_by_one_in_turn_categories_have_few_segments_each(store):
+    bank = open_bank(FLAT, store)
+    for number in range(60):
+        bank.enroll(contribute(f"item {number}", category=f"kind-{number % 3}"))
+    assert len(bank.snapshot.segments) <= 15
+    assert len(store.list("segments")) == len(bank.snapshot.segments)
+    assert all(len(bank.snapshot.of(f"kind-{number}").items) == 20 for number in range(3))
+
+
+def test_each_category_is_prepared_alone_and_before_it_is_shown(store):
+    seen = []
+    bank = Bank(store, ManifestLog(store, "log"), FLAT, lambda part: seen.append((bank.snapshot.version, part.items)))
+    bank.enroll([*contribute(*"ab", category="bolt"), *contribute("c", category="nut")])
+    assert seen == [(0, frozenset("ab")), (0, frozenset("c"))]
+
+
+def test_more_categories_than_a_detector_may_have_are_refused_whole():
+    bank = open_bank(FLAT)
+    bank.enroll([(str(number), f"kind-{number}", embed(number, count=1)) for number in range(99)])
+    with pytest.raises(
+        FailedPrecondition, match="at most 100 categories: this one has 99, and 2 were given"
+    ) as refusal:
+        bank.enroll([*contribute("a", category="x"), *contribute("b", category="y")])
+    assert refusal.value.reason == "TOO_MANY_CATEGORIES"
+    assert len(bank.snapshot.items) == 99
+    bank.enroll([*contribute("a", category="x"), *contribute("b", category="kind-1")])
+    assert len(bank.snapshot.categories) == 100
 
 
 @settings(max_examples=30, deadline=None)
@@ -261,7 +318,7 @@ def test_a_bank_equals_its_replayed_log(steps):
 
 
 def test_rows_survive_the_way_to_bytes_and_back():
-    rows = Rows.of(contribute(*"ba", "ü"))
+    rows = Rows.of((item, embedding) for item, _, embedding in contribute(*"ba", "ü"))
     bank = open_bank(FLAT)
     bank.enroll(contribute(*"ba", "ü"))
     (segment,) = bank.snapshot.segments

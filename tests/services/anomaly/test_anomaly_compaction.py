@@ -9,7 +9,8 @@ import safetensors.numpy
 from anomaly_parts import open_bank
 from anomaly_vectors import CELLS, FLAT, GRID, SMALL, check_rows, embed, search_plainly
 
-from services.anomaly.bank import Bank, read_census
+from services.anomaly.bank import Bank
+from services.anomaly.census import take_census
 from services.anomaly.compaction import Sizes
 from services.anomaly.engines.engine import Embedding, Layout
 from services.anomaly.rows import Rows
@@ -31,9 +32,9 @@ def look(snapshot, query=QUERY):
     return list(zip(found.distances.tolist(), found.items, strict=True))
 
 
-def contribute(first, count):
+def contribute(first, count, category=""):
     """Items as `check_rows` knows them."""
-    return [(f"item {number}", embed(number, count=4)) for number in range(first, first + count)]
+    return [(f"item {number}", category, embed(number, count=4)) for number in range(first, first + count)]
 
 
 def crowd(items=60, rows=50):
@@ -42,7 +43,7 @@ def crowd(items=60, rows=50):
     centres = random.normal(size=(12, 8)) * 2
     cells = np.zeros(rows, np.int32)
     return [
-        (f"item {number}", Embedding(_scatter(random, centres[random.integers(12, size=rows)]), cells, GRID))
+        (f"item {number}", "", Embedding(_scatter(random, centres[random.integers(12, size=rows)]), cells, GRID))
         for number in range(items)
     ]
 
@@ -109,11 +110,11 @@ def test_the_recall_that_is_stated_is_what_a_search_reaches(store, layout):
     compact(bank)
     (segment,) = bank.snapshot.segments
     assert segment.inverted.probes < len(segment.inverted.centroids)  # else there is nothing to measure
-    stated = read_census(ManifestLog(store, "log")).recall
+    stated = take_census(ManifestLog(store, "log").latest()).recall
     assert stated == segment.inverted.recall >= 0.99
     hits = []
-    for item, embedding in contributions:
-        others = np.concatenate([other.vectors for name, other in contributions if name != item]).astype(np.float32)
+    for item, _, embedding in contributions:
+        others = np.concatenate([other.vectors for name, _, other in contributions if name != item]).astype(np.float32)
         difference = embedding.vectors.astype(np.float32)[:, None] - others
         exact = np.sqrt((difference * difference).sum(axis=2)).min(axis=1)
         found = bank.snapshot.nearest(embedding.vectors, embedding.cells, frozenset({item}))
@@ -129,9 +130,10 @@ def test_what_a_search_by_lists_returns_is_an_exact_distance_to_the_item_it_name
     compact(bank)
     query = Embedding(QUERY.vectors[:40], QUERY.cells[:40], GRID)
     exact = search_plainly(contributions, query, by_position=False)
+    vectors = {item: embedding.vectors for item, _, embedding in contributions}
     agree = 0
     for vector, (distance, item), (nearest, _) in zip(query.vectors, look(bank.snapshot, query), exact, strict=True):
-        difference = dict(contributions)[item].vectors.astype(np.float32) - vector.astype(np.float32)
+        difference = vectors[item].astype(np.float32) - vector.astype(np.float32)
         assert distance == pytest.approx(np.sqrt((difference * difference).sum(axis=1)).min())
         agree += distance == pytest.approx(nearest)
     assert agree >= 38
@@ -180,6 +182,41 @@ def test_what_was_made_of_the_items_is_kept_when_they_are_compacted():
     assert bank.compact()
     assert bank.snapshot.version == version + 1
     assert bank.snapshot.remember(lambda normals, exclude: object()) is made
+
+
+def test_compaction_keeps_categories_apart_and_changes_no_answer(store):
+    bank, untouched = open_bank(FLAT, store, SMALL), open_bank(FLAT)
+    for one in (bank, untouched):
+        for number in range(80):
+            one.enroll(contribute(number, 1, "bolt" if number % 2 else "nut"))
+        one.forget([f"item {number}" for number in range(0, 80, 7)])
+    before = len(bank.snapshot.segments)
+    compact(bank)
+    assert len(bank.snapshot.segments) < before
+    assert not bank.snapshot.forgotten
+    for each in (bank, open_bank(FLAT, store)):
+        check_rows(each)
+        for category in ("bolt", "nut"):
+            assert each.snapshot.of(category).items == untouched.snapshot.of(category).items
+            assert look(each.snapshot.of(category)) == look(untouched.snapshot.of(category))
+
+
+def test_what_was_made_of_a_category_is_kept_until_it_changes():
+    bank = open_bank(FLAT, sizes=SMALL)
+    fill(bank, contribute(0, 40, "bolt"))
+    bank.enroll(contribute(100, 1, "nut"))
+
+    def recall(category):
+        return bank.snapshot.of(category).remember(lambda normals, exclude: object())
+
+    bolt, nut = recall("bolt"), recall("nut")
+    bank.enroll(contribute(101, 1, "nut"))
+    assert recall("bolt") is bolt
+    assert recall("nut") is not nut
+    compact(bank)
+    assert recall("bolt") is bolt
+    bank.forget(["item 3"])
+    assert recall("bolt") is not bolt
 
 
 def test_a_forgotten_vector_leaves_the_store(store):
@@ -240,7 +277,7 @@ def test_of_two_who_compact_the_same_one_wins_and_the_other_leaves_nothing_behin
 
 
 def test_a_segment_from_before_there_were_lists_is_read_and_gets_them(store):
-    rows = Rows.of(crowd())
+    rows = Rows.of((item, embedding) for item, _, embedding in crowd())
     tensors = {"owners": rows.owners, "cells": rows.cells, "vectors": rows.vectors}
     data = safetensors.numpy.save(tensors, metadata={"items": json.dumps(rows.items)})
     store.create("segments/old", data)
@@ -248,12 +285,12 @@ def test_a_segment_from_before_there_were_lists_is_read_and_gets_them(store):
     log = ManifestLog(store, "log")
     log.commit(1, {"items": 60, "vectors": 3000, "segments": [entry], "forgotten": {"segments/old": ["item 7"]}})
     bank = open_bank(FLAT, store, LARGE)
-    assert read_census(log).recall == 1
-    alike = crowd(64)[60][1]
+    assert take_census(log.latest()).recall == 1
+    alike = crowd(64)[60][2]
     exact = look(bank.snapshot, alike)
     compact(bank)
-    assert read_census(log).recalls == (bank.snapshot.segments[0].inverted.recall,)
-    assert read_census(log).vectors == 2950
+    assert take_census(log.latest()).recalls == (bank.snapshot.segments[0].inverted.recall,)
+    assert take_census(log.latest()).vectors == 2950
     assert store.list("segments") == [bank.snapshot.segments[0].key]
     assert sum(found == wanted for found, wanted in zip(look(bank.snapshot, alike), exact, strict=True)) >= 48  # of 50
 

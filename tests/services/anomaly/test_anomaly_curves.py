@@ -46,7 +46,7 @@ def test_rates_at_the_threshold_count_what_is_strictly_above_it():
     scores = np.array([0.1, 0.5, 0.9, 0.5, 0.8, 0.2])
     bad = np.array([False, False, False, True, True, True])
     labels = ["good", "good", "good", "dent", "dent", "scratch"]
-    figures = evaluate_scores(scores, bad, labels, 0.5)
+    figures = evaluate_scores(scores, bad, labels, np.full(6, 0.5))
     assert (figures.false_alarms.count, figures.false_alarms.total) == (1, 3)
     assert (figures.misses.count, figures.misses.total) == (2, 3)
     anomalous = {label.label: (label.anomalous.count, label.count) for label in figures.labels}
@@ -77,4 +77,19 @@ def test_images_of_one_kind_only_are_refused():
 def test_f1_agrees_with_an_independent_implementation(seed):
     scores, bad = draw_scores(seed, ties=False)
     assert compute_f1(scores > 0.5, bad) == pytest.approx(f1_score(bad, scores > 0.5), abs=1e-12)
-    assert evaluate_scores(scores, bad, ["x"] * 80, 0.5).f1 == compute_f1(scores > 0.5, bad)
+    assert evaluate_scores(scores, bad, ["x"] * 80, np.full(80, 0.5)).f1 == compute_f1(scores > 0.5, bad)
+
+
+def test_each_image_is_held_against_its_own_threshold_and_those_without_one_are_left_out():
+    scores = np.array([1.0, 11, 9, 12, 5])
+    bad = np.array([False, False, True, True, True])
+    labels = ["good", "good", "dent", "dent", "dent"]
+    figures = evaluate_scores(scores, bad, labels, np.array([2.0, 10, 10, 10, np.nan]))
+    assert (figures.false_alarms.count, figures.false_alarms.total) == (1, 2)
+    assert (figures.misses.count, figures.misses.total) == (1, 2)
+    assert figures.f1 == 2 / 4
+    assert {label.label: (label.anomalous.count, label.anomalous.total) for label in figures.labels} == {
+        "good": (1, 2),
+        "dent": (1, 2),
+    }
+    assert evaluate_scores(scores, bad, labels, np.array([2.0, 10] + [np.nan] * 3)).f1 is None

@@ -60,7 +60,7 @@ def test_a_store_that_dies_at_any_write_leaves_the_old_state_or_the_new(writes, 
         bank = Bank(torn, ManifestLog(torn, "log"), FLAT, sizes=SMALL)
         while True:
             unsure = {f"item {number}", f"item {number + 1}"}
-            bank.enroll([(f"item {index}", embed(index, count=4)) for index in (number, number + 1)])
+            bank.enroll([(f"item {index}", "", embed(index, count=4)) for index in (number, number + 1)])
             acknowledged, unsure = acknowledged | unsure, set()
             if number % 6 == 4:
                 unsure = {f"item {number}"}
@@ -75,6 +75,6 @@ def test_a_store_that_dies_at_any_write_leaves_the_old_state_or_the_new(writes, 
     check_rows(healed)
     # Whoever was not answered tries again, and all is well.
     if number % 6 != 4 or not unsure <= acknowledged:
-        healed.enroll([(item, embed(int(item.split()[1]), count=4)) for item in unsure])
+        healed.enroll([(item, "", embed(int(item.split()[1]), count=4)) for item in unsure])
         assert acknowledged | unsure == healed.snapshot.items
     check_rows(healed)

@@ -33,7 +33,7 @@ def test_a_segment_that_a_killed_enrolment_left_goes_and_the_bank_stays_whole(st
     entry = catalogue.add("screws", ABOUT, b"model", "op")
     bank = catalogue.open_bank(entry, FLAT)
     for number in range(5):
-        bank.enroll([(f"item {number}", embed(number, count=4))])
+        bank.enroll([(f"item {number}", "", embed(number, count=4))])
     bank.forget(["item 2"])
     store.create(f"{entry.folder}/bank/segments/orphan", b"")
     assert sweep_all(store, 1.9) == []

@@ -4,12 +4,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from anomaly_parts import CPU, PART_MASK, QUICK, SILENT, draw_part, draw_parts, enroll_parts, open_bank, train_parts
+from anomaly_parts import (
+    CPU,
+    PART_MASK,
+    QUICK,
+    SILENT,
+    draw_part,
+    draw_parts,
+    enroll_parts,
+    make_standard,
+    open_bank,
+    train_parts,
+)
 
 from services.anomaly.curves import compute_auroc
 from services.anomaly.frames import Framing, Placement
 from services.anomaly.model import Detector, choose_device
-from services.anomaly.threshold import Threshold
 from services.anomaly.training import MetricOptions, PatchOptions, Plan, load_model, save_model, train_model
 from services.runtime.errors import DataLoss, FailedPrecondition, InvalidArgument
 
@@ -46,9 +56,9 @@ def test_the_verdict_is_left_open_until_there_is_a_threshold(detector):
 
 def test_a_score_at_the_threshold_is_normal_and_above_it_anomalous_with_its_region(detector):
     score = detector.measure(BAD[0])
-    at = replace(detector, threshold=Threshold(score, 0.1, 0.9, 1, 1)).score_image(BAD[0])
+    at = replace(detector, standards={"": make_standard(score)}).score_image(BAD[0])
     assert (at.is_anomalous, at.threshold, at.region) == (False, score, None)
-    above = replace(detector, threshold=Threshold(score * 0.99, 0.1, 0.9, 1, 1)).score_image(BAD[0])
+    above = replace(detector, standards={"": make_standard(score * 0.99)}).score_image(BAD[0])
     assert above.is_anomalous
     region = above.region
     assert (region.x0 <= 66, region.x1 >= 54, region.y0 <= 36, region.y1 >= 24) == (True, True, True, True)
@@ -57,7 +67,7 @@ def test_a_score_at_the_threshold_is_normal_and_above_it_anomalous_with_its_regi
 def test_heat_and_region_of_a_prepared_frame_come_back_in_the_image_as_sent(prepared_detector):
     # The image as sent is twice as large and shifted: frame = image / 2 - (10, 4).
     placement = Placement(np.array([[0.5, 0, -10], [0, 0.5, -4]]), (240, 260))
-    judge = replace(prepared_detector, threshold=Threshold(0, 0.1, 0.9, 1, 1))
+    judge = replace(prepared_detector, standards={"": make_standard(0)})
     verdict = judge.score_image(BAD[0], placement, heatmap_side=260)
     assert verdict.heatmap.shape == (240, 260)
     y, x = np.unravel_index(verdict.heatmap.argmax(), verdict.heatmap.shape)

@@ -44,9 +44,9 @@ def test_a_score_does_not_depend_on_how_the_bank_came_to_be(detector):
     empty = Detector(model, bank.snapshot, None, detector.device)
     parts = dict(enumerate(draw_parts(20)))
     for number in (7, 3, 12):
-        bank.enroll([(str(number), empty.contribute_item(parts.pop(number)))])
-    bank.enroll([("stranger", empty.contribute_item(draw_part(900, defect=True)))])
-    bank.enroll([(str(number), empty.contribute_item(part)) for number, part in parts.items()])
+        bank.enroll([(str(number), "", empty.contribute_item(parts.pop(number)))])
+    bank.enroll([("stranger", "", empty.contribute_item(draw_part(900, defect=True)))])
+    bank.enroll([(str(number), "", empty.contribute_item(part)) for number, part in parts.items()])
     bank.forget(["stranger"])
     again = Detector(model, bank.snapshot, None, detector.device)
     for seed in (1, 701):
@@ -106,8 +106,8 @@ def test_a_new_version_of_a_bank_is_ready_before_it_is_shown():
     detector = enroll_parts(model, draw_parts(2))
     bank = open_bank(model.engine.layout)
     bank._prepare = lambda snapshot: ready.append((snapshot.version, bank.snapshot.version))
-    bank.enroll([("0", detector.contribute_item(draw_part(0)))])
-    bank.enroll([("1", detector.contribute_item(draw_part(1)))])
+    bank.enroll([("0", "", detector.contribute_item(draw_part(0)))])
+    bank.enroll([("1", "", detector.contribute_item(draw_part(1)))])
     bank.forget(["0", "1"])
     assert ready == [(1, 0), (2, 1)]
     assert bank.snapshot.version == 3

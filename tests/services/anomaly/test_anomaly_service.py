@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import secrets
 
 import numpy as np
 import pytest
@@ -17,11 +18,11 @@ from services.anomaly.bank import Bank
 from services.anomaly.catalogue import Catalogue
 from services.anomaly.compaction import Sizes
 from services.anomaly.config import AnomalySettings
-from services.anomaly.entries import About, Calibration, Reference
+from services.anomaly.entries import About, Calibration, Limit, Reference
 from services.anomaly.job import calibrate_detector, evaluate_detector, train_detector
 from services.anomaly.model import Detector
 from services.anomaly.segment_file import read_segment
-from services.anomaly.shelf import to_threshold
+from services.anomaly.shelf import to_standards
 from services.anomaly.training import MetricOptions, load_model, save_model
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.manifest import ManifestLog
@@ -67,8 +68,16 @@ def catalogue(tmp_path):
 
 
 def calibrate(catalogue, name, value, scores=(0.1, 0.2, 0.3)):
-    promise = Calibration(value, 0.01, 0.95, len(scores), 1, "2026-11-21T07:00:00+00:00", f"scores/{value}")
-    catalogue.calibrate(catalogue.read().find(Reference(name)), promise, np.array(scores))
+    calibrate_kinds(catalogue, name, {"": (value, scores)})
+
+
+def calibrate_kinds(catalogue, name, kinds):
+    """Kinds are threshold and scores by category."""
+    limits = {category: Limit(value, len(scores)) for category, (value, scores) in kinds.items()}
+    key = f"scores/{secrets.token_hex(8)}"
+    promise = Calibration(limits, 0.01, 0.95, 1, "2026-11-21T07:00:00+00:00", key)
+    found = {category: np.array(scores, np.float64) for category, (_, scores) in kinds.items()}
+    catalogue.calibrate(catalogue.read().find(Reference(name)), promise, found)
 
 
 def enroll_as_prepared(items):
@@ -95,7 +104,7 @@ async def raw(catalogue, raw_model, client):
 def open_offline(catalogue, name):
     entry = catalogue.read().find(Reference(name))
     model = load_model(catalogue.load_model(entry), CPU)
-    return Detector(model, catalogue.open_bank(entry, model.engine.layout).snapshot, to_threshold(entry), CPU)
+    return Detector(model, catalogue.open_bank(entry, model.engine.layout).snapshot, to_standards(entry, {}), CPU)
 
 
 async def test_a_detector_is_trained_enrolled_calibrated_evaluated_and_judges_over_the_wire(client):
@@ -150,7 +159,7 @@ async def test_gaussians_are_trained_calibrated_and_served_as_they_score_offline
     calibration = anomaly_pb2.CalibrateDetectorRequest(
         detector="parts", items=request.items, false_alarm_rate=0.2, confidence=0.9
     )
-    scores = (await asyncio.to_thread(calibrate_detector, calibration, job)).scores
+    scores = (await asyncio.to_thread(calibrate_detector, calibration, job)).categories[0].scores
     offline = open_offline(catalogue, "parts")
     for image, is_bad in ((GOOD, False), (BAD, True)):
         served = await client.anomaly.score_image("parts", image)
@@ -260,7 +269,7 @@ async def test_what_another_replica_enrolls_is_followed(raw, catalogue):
     entry = catalogue.read().find(Reference("raw"))
     offline = open_offline(catalogue, "raw")
     elsewhere = catalogue.open_bank(entry, offline.model.engine.layout)
-    elsewhere.enroll([("from elsewhere", offline.contribute_item(BAD))])
+    elsewhere.enroll([("from elsewhere", "", offline.contribute_item(BAD))])
     async with asyncio.timeout(10):
         while (await raw.score_image("raw", BAD)).nearest_item_id != "from elsewhere":
             pass
@@ -422,7 +431,8 @@ async def test_drift_since_the_calibration_is_told(raw, catalogue):
 
 async def test_lost_scores_of_a_calibration_do_not_stop_a_line(raw, catalogue):
     calibrate(catalogue, "raw", 1e6)
-    catalogue.store.delete(catalogue.read().find(Reference("raw")).folder + "/scores/1000000.0")
+    entry = catalogue.read().find(Reference("raw"))
+    catalogue.store.delete(f"{entry.folder}/{entry.calibration.scores_key}")
     answer = await raw.score_image("raw", GOOD)
     assert (answer.verdict, answer.p_value) == ("normal", None)
 
@@ -458,10 +468,12 @@ BAD_REQUESTS = [
     ("EnrollItems", {"detector": "raw", "items": [{"item_id": ""}]}, "items[0].item_id"),
     ("EnrollItems", {"detector": "raw", "items": [{"item_id": "a"}] * 2}, "items"),
     ("EnrollItems", {"detector": "raw", "items": [{"item_id": "a"}]}, "items[a].image"),
+    ("EnrollItems", {"detector": "raw", "items": [{"item_id": "a", "category": "M6 bolt"}]}, "items[0].category"),
     ("ForgetItems", {"detector": "raw", "item_ids": ["a\n"]}, "item_ids[0]"),
     ("CalibrateDetector", {"detector": "raw", "items": {"dataset": DATASET}, "confidence": 1.0}, "confidence"),
     ("CalibrateDetector", {"detector": "raw"}, "items.dataset"),
     ("ScoreImage", {"detector": "raw", "heatmap_side": 4097}, "heatmap_side"),
+    ("ScoreImage", {"detector": "raw", "category": "-"}, "category"),
     ("ListDetectors", {"page_size": 1001}, "page_size"),
     ("ListDetectors", {"page_token": "raw"}, "page_token"),
     ("PromoteDetector", {"detector": "raw"}, "detector"),
@@ -533,12 +545,12 @@ async def test_calibration_never_compares_an_enrolled_item_with_its_own_fold(pre
         false_alarm_rate=0.2,
         confidence=0.9,
     )
-    response = await asyncio.to_thread(calibrate_detector, request, job)
-    assert len(response.scores) == 24
-    assert response.scores[0] > 0  # against itself an enrolled item scores exactly 0
-    assert list(response.scores) == sorted(response.scores)
-    assert response.threshold.value in response.scores
-    assert (await prepared.get_detector("parts")).threshold.value == response.threshold.value
+    (found,) = (await asyncio.to_thread(calibrate_detector, request, job)).categories
+    assert len(found.scores) == 24
+    assert found.scores[0] > 0  # against itself an enrolled item scores exactly 0
+    assert list(found.scores) == sorted(found.scores)
+    assert found.threshold.value in found.scores
+    assert (await prepared.get_detector("parts")).threshold.value == found.threshold.value
     assert (await prepared.score_image("parts", BAD)).verdict == "anomalous"
 
 

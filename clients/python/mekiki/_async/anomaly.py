@@ -33,6 +33,7 @@ class AsyncAnomaly:
     """Detectors: trained on normals, asked whether a part is one.
 
     Wherever a method but `train_detector` takes a detector, "screws" is the version that serves, "screws@7" version 7.
+    One detector may judge several categories of parts: each has normals and a threshold of its own.
     """
 
     def __init__(self, channel: wire.Channel, funnel: Funnel) -> None:
@@ -104,7 +105,8 @@ class AsyncAnomaly:
 
         Raises:
             NotFound: there is no such version.
-            FailedPrecondition: BANK_EMPTY, or DETECTOR_UNCALIBRATED while the one that serves has a threshold.
+            FailedPrecondition: BANK_EMPTY, or DETECTOR_UNCALIBRATED while a category of the one that serves has a
+                threshold that this one lacks.
         """
         request = anomaly_pb2.PromoteDetectorRequest(detector=detector)
         response = await self._funnel.unary(self._stub.PromoteDetector, request, timeout_s)
@@ -126,8 +128,11 @@ class AsyncAnomaly:
     ) -> Enrolment:
         """Adds normals to the bank, any number, in calls of at most 64; returns once all of them are durable.
 
-        Idempotent by item identifier: after an error, enrolling the same items again completes the work.
-        `timeout_s` is for each call.
+        Idempotent by item identifier: after an error, enrolling the same items again completes the work, and an item
+        that is enrolled stays in its category. `timeout_s` is for each call.
+
+        Raises:
+            FailedPrecondition: TOO_MANY_CATEGORIES, more than 100.
         """
         total = Enrolment(0, 0, 0)
         request = anomaly_pb2.EnrollItemsRequest(detector=detector)
@@ -173,11 +178,12 @@ class AsyncAnomaly:
         confidence: float | None = None,
         timeout_s: float | None = None,
     ) -> AsyncOperation[Calibration]:
-        """Sets the threshold from normal items alone.
+        """Sets the thresholds of all categories from normal items alone.
 
         Args:
             detector: a detector with an enrolled bank.
-            items: normals; one that is enrolled is never scored against itself.
+            items: normals, enough of every category; one that is enrolled is never scored against itself, another one
+                counts for the category that it is nearest to.
             false_alarm_rate: at most this share of normals may be called anomalous, 0 < rate < 1; default 0.01.
             confidence: with this probability, 0 < confidence < 1; default 0.95.
             timeout_s: deadline of starting it.
@@ -189,7 +195,13 @@ class AsyncAnomaly:
         return AsyncOperation(self._funnel, self._operations, record)
 
     async def score_image(
-        self, detector: str, image: ImageLike, *, heatmap_side: int | None = None, timeout_s: float | None = None
+        self,
+        detector: str,
+        image: ImageLike,
+        *,
+        heatmap_side: int | None = None,
+        category: str = "",
+        timeout_s: float | None = None,
     ) -> ScoredImage:
         """Judges an image.
 
@@ -197,10 +209,16 @@ class AsyncAnomaly:
             detector: a detector with an enrolled bank.
             image: the image.
             heatmap_side: longer side of the heat map, 0 to 4096 cells; 0 means none; default 256.
+            category: the kind of part that it shows; default the one that it scores lowest in.
             timeout_s: deadline; default 60 s.
+
+        Raises:
+            NotFound: there is no such detector, or none of its normals is of that category.
         """
         sent = await wire.run_blocking(to_image, image)
-        request = anomaly_pb2.ScoreImageRequest(detector=detector, image=sent, heatmap_side=heatmap_side)
+        request = anomaly_pb2.ScoreImageRequest(
+            detector=detector, image=sent, heatmap_side=heatmap_side, category=category
+        )
         return ScoredImage.from_proto(await self._funnel.unary(self._stub.ScoreImage, request, timeout_s))
 
     async def score_images(
@@ -209,13 +227,19 @@ class AsyncAnomaly:
         images: wire.Input[ImageLike | Frame[ImageLike]],
         *,
         heatmap_side: int | None = None,
+        category: str = "",
         window: int | None = None,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[Answer[ScoredImage], None]:
-        """`score_image` for a stream: one answer an image, in order; one bad image answers its own error."""
+        """`score_image` for a stream: one answer an image, in order; one bad image answers its own error.
+
+        A `category` is that of all of them.
+        """
 
         def make(tag: str, image: ImageLike) -> anomaly_pb2.ScoreImagesRequest:
-            request = anomaly_pb2.ScoreImageRequest(detector=detector, image=to_image(image), heatmap_side=heatmap_side)
+            request = anomaly_pb2.ScoreImageRequest(
+                detector=detector, image=to_image(image), heatmap_side=heatmap_side, category=category
+            )
             return anomaly_pb2.ScoreImagesRequest(id=tag, request=request)
 
         def convert(answer: anomaly_pb2.ScoreImagesResponse) -> ScoredImage:
@@ -231,7 +255,10 @@ class AsyncAnomaly:
     async def evaluate_detector(
         self, detector: str, items: ItemsLike, *, normal_labels: Sequence[str] = (), timeout_s: float | None = None
     ) -> AsyncOperation[Evaluation]:
-        """Measures a detector on labelled items, judged as score_image would; normal labels default to "good"."""
+        """Measures a detector on labelled items, judged as score_image would; normal labels default to "good".
+
+        Each is judged as the category that it scores lowest in.
+        """
         request = anomaly_pb2.EvaluateDetectorRequest(
             detector=detector, items=to_item_filter(items), normal_labels=normal_labels
         )

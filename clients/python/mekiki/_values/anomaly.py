@@ -1,6 +1,7 @@
 """What anomaly takes and gives: detectors, thresholds, scores."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Self
@@ -28,6 +29,8 @@ class Threshold:
     normal_count: int
     bank_version: int
     create_time: datetime
+    category: str = ""
+    """The category of parts that it is for."""
 
     @classmethod
     def from_proto(cls, threshold: anomaly_pb2.Threshold) -> Self:
@@ -39,12 +42,13 @@ class Threshold:
             normal_count=threshold.normal_count,
             bank_version=threshold.bank_version,
             create_time=time_of(threshold.create_time),
+            category=threshold.category,
         )
 
 
 @dataclass(frozen=True)
 class Drift:
-    """A sequential test of whether the scores of images that pass have risen since the calibration."""
+    """A sequential test of whether the scores of images of one category that pass have risen since the calibration."""
 
     image_count: int
     """Images that were counted: those called normal."""
@@ -61,10 +65,12 @@ class Drift:
     drifted: bool
     """Whether drift was signalled, in any window."""
 
+    category: str = ""
+
     @classmethod
     def from_proto(cls, drift: anomaly_pb2.Drift) -> Self:
         """From the wire."""
-        return cls(drift.image_count, drift.evidence, drift.error, drift.window, drift.drifted)
+        return cls(drift.image_count, drift.evidence, drift.error, drift.window, drift.drifted, drift.category)
 
 
 class BankIndex(StrEnum):
@@ -94,21 +100,31 @@ class Detector:
     bank_version: int
     enrolled_count: int
     vector_count: int
-    threshold: Threshold | None
-    """None until calibrated."""
+    thresholds: Mapping[str, Threshold]
+    """By category; empty until calibrated. A category that was enrolled since has none."""
 
     create_time: datetime
     serving: bool
     """Whether it is the version that the bare name means."""
 
     drift: Drift | None
-    """As the replica that answers has seen it; None where that has judged none of its images, or without threshold."""
+    """As the replica that answers has seen it, of the category with the most evidence; None where it has judged none of
+    the detector's images, or without threshold."""
 
     bank_index: BankIndex | None
     """None where the service does not say."""
 
     bank_recall: float | None
     """How often a search finds the nearest vector of the bank, at least, 0 to 1: 1 where every vector is compared."""
+
+    categories: Mapping[str, int] = field(default_factory=dict)
+    """Items in its bank by category; that of items enrolled without one is ""."""
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """That of its only category; None until calibrated, and where there are several: see `thresholds`."""
+        known = self.categories.keys() | self.thresholds.keys()
+        return self.thresholds.get(next(iter(known))) if len(known) == 1 else None
 
     @property
     def reference(self) -> str:
@@ -129,12 +145,13 @@ class Detector:
             bank_version=detector.bank_version,
             enrolled_count=detector.enrolled_count,
             vector_count=detector.vector_count,
-            threshold=Threshold.from_proto(detector.threshold) if detector.HasField("threshold") else None,
+            thresholds={each.category: Threshold.from_proto(each) for each in detector.thresholds},
             create_time=time_of(detector.create_time),
             serving=detector.serving,
             drift=Drift.from_proto(detector.drift) if detector.HasField("drift") else None,
             bank_index=BankIndex(index) if index else None,
             bank_recall=detector.bank_recall if index else None,
+            categories={each.name: each.enrolled_count for each in detector.categories},
         )
 
 
@@ -148,9 +165,12 @@ class EnrolledItem:
     image: ImageLike
     """As it would be sent to score_image. A prepared item of the detector's own encoding is taken as it is."""
 
+    category: str = ""
+    """The kind of part that it is, such as "m6-bolt"; empty where all are of one kind. A detector has 100 at most."""
+
     def to_proto(self) -> anomaly_pb2.EnrolledItem:
         """For the wire; reads the file where the image is a path."""
-        return anomaly_pb2.EnrolledItem(item_id=self.item_id, image=to_image(self.image))
+        return anomaly_pb2.EnrolledItem(item_id=self.item_id, image=to_image(self.image), category=self.category)
 
 
 @dataclass(frozen=True)
@@ -196,10 +216,10 @@ class ScoredImage:
     """>= 0; only comparable within one version of one detector."""
 
     verdict: Verdict | None
-    """None until the detector is calibrated; the score counts all the same."""
+    """None until the category is calibrated; the score counts all the same."""
 
     threshold: float | None
-    """The threshold that was used; None until calibrated."""
+    """The threshold that was used, that of the category; None until calibrated."""
 
     heatmap: Heatmap | None
     """Where, in the image as sent: distances of the same kind as the score; None when none was asked for."""
@@ -218,6 +238,9 @@ class ScoredImage:
     image_height: int
     p_value: float | None
     """The share of normal images that score at least as high, never estimated too small; None until calibrated."""
+
+    category: str = ""
+    """The category that it was judged as; empty where its normals were enrolled without one."""
 
     @property
     def is_anomalous(self) -> bool:
@@ -240,4 +263,5 @@ class ScoredImage:
             image_width=response.image_width,
             image_height=response.image_height,
             p_value=response.p_value if response.HasField("p_value") else None,
+            category=response.category,
         )

@@ -1,5 +1,6 @@
 """What anomaly measures: calibrations and evaluations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,14 +16,24 @@ from mekiki.anomaly.v1 import anomaly_pb2
 class Calibration:
     """What CalibrateDetector found."""
 
-    threshold: Threshold
-    scores: NDArray[np.float64]  # (n,) float64
-    """The normals' scores, ascending."""
+    thresholds: Mapping[str, Threshold]
+    """By category."""
+
+    scores: Mapping[str, NDArray[np.float64]]  # (n,) float64 each
+    """The normals' scores by category, ascending."""
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """That of the only category; None where there are several: see `thresholds`."""
+        return next(iter(self.thresholds.values())) if len(self.thresholds) == 1 else None
 
     @classmethod
     def from_proto(cls, response: anomaly_pb2.CalibrateDetectorResponse) -> Self:
         """From the wire."""
-        return cls(Threshold.from_proto(response.threshold), np.array(response.scores, np.float64))
+        thresholds = [Threshold.from_proto(each.threshold) for each in response.categories]
+        scores = [np.array(each.scores, np.float64) for each in response.categories]
+        names = [threshold.category for threshold in thresholds]
+        return cls(dict(zip(names, thresholds, strict=True)), dict(zip(names, scores, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -126,11 +137,13 @@ class ItemScore:
 
     score: float
     aligned: bool
+    category: str = ""
+    """The category that it was judged as."""
 
     @classmethod
     def from_proto(cls, item: anomaly_pb2.ItemScore) -> Self:
         """From the wire."""
-        return cls(item.item_id, item.label, item.score, item.aligned)
+        return cls(item.item_id, item.label, item.score, item.aligned, item.category)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Commands about what a detector knows, and which version of it serves."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
 ENROLL_STEP = 16  # items a call: the progress bar moves between calls
 
 DetectorName = Annotated[str, typer.Argument(metavar="DETECTOR", help="Name of the detector, or name@version.")]
+Category = Annotated[str, typer.Option(help="Category of the parts, where the detector judges several.")]
 FalseAlarmRate = Annotated[float | None, typer.Option(help="At most this share of normals; default 0.01.")]
 
 
@@ -40,10 +42,14 @@ def _say_serving(serving: Detector, output: Output) -> None:
     output.value(serving)
 
 
-def enroll(
+def enroll(  # noqa: PLR0913 -- a command's options
     detector: DetectorName,
     dataset: DatasetName,
     *,
+    category: Category = "",
+    category_from_label: Annotated[
+        bool, typer.Option("--category-from-label", help="The category of each item is its first label.")
+    ] = False,
     split: Splits = None,
     label: Labels = None,
     address: Address = DEFAULT_ADDRESS,
@@ -53,11 +59,13 @@ def enroll(
 
     Without --split and --label the items are those of split "train"; they must all be normal.
     """
+    if category and category_from_label:
+        raise ValueError("--category and --category-from-label exclude each other")
     # Original pixels, prepared by the service where the detector wants that: so what was pushed after the data set was
     # encoded, or lies in another one, can be enrolled too.
     wanted = select_items(dataset, split, label, otherwise="train")
     with session(address, json=json) as (client, output):
-        enrolled = enroll_all(client, output, detector, wanted)
+        enrolled = enroll_all(client, output, detector, wanted, None if category_from_label else category)
         output.say(
             f"{detector}: {enrolled.enrolled_count} enrolled, {enrolled.duplicate_count} had been there; "
             f"bank version {enrolled.bank_version}"
@@ -70,16 +78,25 @@ def select_items(dataset: str, split: list[str] | None, label: list[str] | None,
     return ItemFilter(dataset, labels=label or (), splits=split or ([] if label else [otherwise]))
 
 
-def enroll_all(client: Client, output: Output, detector: str, wanted: ItemFilter) -> Enrolment:
-    """Enrols items in a bank; the anomaly service fetches their pixels itself.
+def enroll_all(
+    client: Client, output: Output, detector: str, wanted: ItemFilter, category: str | None = ""
+) -> Enrolment:
+    """Enrols items in a bank; the anomaly service fetches their pixels itself. Without a category that is their label.
 
     Raises:
         ValueError: there are none.
     """
-    ids = [read.item.item_id for read in client.codec.read_items(wanted, metadata_only=True)]
-    if not ids:
+    found = [read.item for read in client.codec.read_items(wanted, metadata_only=True)]
+    if not found:
         raise ValueError(f"no item of {wanted.dataset} is meant: see --split and --label")
-    normals = [EnrolledItem(name, ItemRef(wanted.dataset, name, wanted.form, wanted.encoding_id)) for name in ids]
+    normals = [
+        EnrolledItem(
+            item.item_id,
+            ItemRef(wanted.dataset, item.item_id, wanted.form, wanted.encoding_id),
+            item.label if category is None else category,
+        )
+        for item in found
+    ]
     total = Enrolment(0, 0, 0)
     with output.bar(f"enrolling into {detector}") as bar:
         for start in range(0, len(normals), ENROLL_STEP):
@@ -120,7 +137,7 @@ def calibrate(  # noqa: PLR0913 -- a command's options
     address: Address = DEFAULT_ADDRESS,
     json: Json = False,
 ) -> None:
-    """Set a detector's threshold from normal items, enrolled or not.
+    """Set a detector's thresholds, one for each category, from normal items, enrolled or not.
 
     Without --split and --label the items are those of split "train"; they must all be normal.
     """
@@ -130,13 +147,15 @@ def calibrate(  # noqa: PLR0913 -- a command's options
             detector, wanted, false_alarm_rate=false_alarm_rate, confidence=confidence
         )
         calibration = follow(operation, output, f"calibrating {detector}")
-        say_threshold(calibration.threshold, output)
+        say_thresholds(calibration.thresholds, output)
         output.value(calibration)
 
 
-def say_threshold(threshold: Threshold, output: Output) -> None:
-    """A threshold with its promise."""
-    output.say(
-        f"threshold {threshold.value:.4g}: at most {threshold.false_alarm_rate:.2%} false alarms, "
-        f"with {threshold.confidence:.0%} confidence, from {threshold.normal_count} normals"
-    )
+def say_thresholds(thresholds: Mapping[str, Threshold], output: Output) -> None:
+    """Each threshold with its promise."""
+    for category, threshold in sorted(thresholds.items()):
+        whose = f"{category}: " if category else ""
+        output.say(
+            f"{whose}threshold {threshold.value:.4g}: at most {threshold.false_alarm_rate:.2%} false alarms, "
+            f"with {threshold.confidence:.0%} confidence, from {threshold.normal_count} normals"
+        )

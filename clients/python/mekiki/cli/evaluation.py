@@ -1,5 +1,6 @@
 """How good a detector is: evaluate."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from mekiki import Evaluation, LabelEvaluation, PixelEvaluation, Rate, Threshold
 from mekiki.cli.datasets import DatasetName, Labels, Splits
-from mekiki.cli.detectors import DetectorName, say_threshold, select_items
+from mekiki.cli.detectors import DetectorName, say_thresholds, select_items
 from mekiki.cli.output import Output
 from mekiki.cli.reporting import Report, make_report
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
@@ -34,26 +35,26 @@ def evaluate(  # noqa: PLR0913 -- a command's options
     wanted = select_items(dataset, split, label, otherwise="test")
     normal = normal_label or ["good"]
     with session(address, json=json) as (client, output):
-        threshold = client.anomaly.get_detector(detector).threshold
+        thresholds = client.anomaly.get_detector(detector).thresholds
         operation = client.anomaly.evaluate_detector(detector, wanted, normal_labels=normal)
         evaluation = follow(operation, output, f"evaluating {detector}")
-        _say_evaluation(evaluation, threshold, output)
+        _say_evaluation(evaluation, thresholds, output)
         rows = (_row(each, is_normal=each.label in normal) for each in evaluation.labels)
         output.table(["label", "items", "auroc", "false alarms", "misses", "pixel auroc", "pro"], rows)
         _warn_of_shortcuts(evaluation, output)
-        told = {**vars(evaluation), "threshold": threshold}
+        told = {**vars(evaluation), "thresholds": thresholds}
         output.value(told)
 
         def write(folder: Path) -> Path:
             from mekiki.report.evaluation import Subject, write_evaluation  # noqa: PLC0415 -- it draws in OpenCV
 
             version = f"{evaluation.model.name}@{evaluation.model.version}"
-            return write_evaluation(client, evaluation, threshold, Subject(version, dataset, set(normal)), folder)
+            return write_evaluation(client, evaluation, thresholds, Subject(version, dataset, set(normal)), folder)
 
         make_report(report, output, told, write)
 
 
-def _say_evaluation(evaluation: Evaluation, threshold: Threshold | None, output: Output) -> None:
+def _say_evaluation(evaluation: Evaluation, thresholds: Mapping[str, Threshold], output: Output) -> None:
     model = evaluation.model
     output.say(
         f"{model.name} version {model.version}, bank version {model.bank_version}: AUROC {evaluation.image_auroc:.4f}, "
@@ -62,10 +63,10 @@ def _say_evaluation(evaluation: Evaluation, threshold: Threshold | None, output:
     if evaluation.pixels is not None:
         auroc, pro = _tell_pixels(evaluation.pixels)
         output.say(f"pixels of {evaluation.pixels.item_count} items: AUROC {auroc}, per-region overlap {pro}")
-    if threshold is None or evaluation.false_alarms is None or evaluation.misses is None or evaluation.f1 is None:
+    if evaluation.false_alarms is None or evaluation.misses is None or evaluation.f1 is None:
         output.say("not calibrated, so there are neither false alarms nor misses")
         return
-    say_threshold(threshold, output)
+    say_thresholds(thresholds, output)
     output.say(
         f"false alarms {_tell_rate(evaluation.false_alarms)}, misses {_tell_rate(evaluation.misses)}, "
         f"F1 {evaluation.f1:.4f}"

@@ -39,7 +39,7 @@ class Gallery(Generic[Value]):
         return (Frame(path, str(number)) for number, path in enumerate(self._paths))
 
     def show(self, title: str, answers: Answers[Value]) -> None:
-        """Shows all answers: a line of JSON for each as it comes, a table for people at the end.
+        """Shows all answers: a line of JSON for each as it comes, a table without empty columns for people at the end.
 
         Raises:
             typer.Exit: a service refused some of the images.
@@ -50,7 +50,8 @@ class Gallery(Generic[Value]):
                 bar.show(number, len(self._paths))
         rows = [{"image": path, **self._row(value)} for path, value in self.values.items()]
         if rows:
-            self._output.table(list(rows[0]), (list(map(_cell, row.values())) for row in rows))
+            columns = [name for name in rows[0] if any(row[name] != "" for row in rows)]
+            self._output.table(columns, ([_cell(row[name]) for name in columns] for row in rows))
         if len(rows) < len(self._paths):
             raise typer.Exit(ExitCode.REFUSED)
 

@@ -8,7 +8,7 @@ import typer
 from mekiki import Classification, ExplainMethod, Explanation, FitMethod, FitOptions, ItemFilter, ScoredImage
 from mekiki.cli.codes import ExitCode
 from mekiki.cli.datasets import DatasetName, Labels, Splits
-from mekiki.cli.detectors import DetectorName
+from mekiki.cli.detectors import Category, DetectorName
 from mekiki.cli.folder import list_images
 from mekiki.cli.frames import Gallery, paint_all
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
@@ -21,19 +21,25 @@ def score(
     detector: DetectorName,
     images: Images,
     *,
+    category: Category = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the images with their heat maps over them.")] = None,
     fail_on_anomaly: Annotated[bool, typer.Option("--fail-on-anomaly", help="Exit with 1 on any anomaly.")] = False,
     address: Address = DEFAULT_ADDRESS,
     json: Json = False,
 ) -> None:
-    """Judge images: is this part normal, and if not, where?"""
+    """Judge images: is this part normal, and if not, where?
+
+    Without --category each is judged as the one of the detector's categories that it scores lowest in.
+    """
 
     def row(scored: ScoredImage) -> dict[str, object]:
-        return {"score": scored.score, "verdict": scored.verdict or "not calibrated", "aligned": scored.aligned}
+        verdict = scored.verdict or "not calibrated"
+        return {"score": scored.score, "verdict": verdict, "aligned": scored.aligned, "category": scored.category}
 
     with session(address, json=json) as (client, output):
         gallery = Gallery(output, list_images(images), row)
-        answers = client.anomaly.score_images(detector, gallery.frames(), heatmap_side=None if out else 0)
+        side = None if out else 0
+        answers = client.anomaly.score_images(detector, gallery.frames(), heatmap_side=side, category=category)
         gallery.show(f"scoring with {detector}", answers)
         if out:
             strongest = max((float(s.heatmap.values.max()) for s in gallery.values.values() if s.heatmap), default=1.0)

@@ -69,6 +69,9 @@ def _tell_detector(detector: Detector) -> str:
     notes = [] if detector.serving else ["does not serve"]
     if detector.bank_index is BankIndex.LISTS:
         notes.append(f"bank of {detector.vector_count:,} vectors, searched by lists, recall {detector.bank_recall:.3f}")
+    if len(detector.categories) > 1:
+        counts = ", ".join(f"{name or 'without name'} {count}" for name, count in sorted(detector.categories.items()))
+        notes.append(f"categories: {counts}")
     return detector.reference + (f" ({'; '.join(notes)})" if notes else "")
 
 

@@ -9,7 +9,7 @@ import typer
 from mekiki import Detector, Engine, ItemFilter, ItemForm, MetricEngine, MetricLoss, PadimEngine, PatchEngine
 from mekiki.cli.codes import EPILOG
 from mekiki.cli.datasets import DatasetName, Labels, Splits
-from mekiki.cli.detectors import DetectorName, FalseAlarmRate, enroll_all, say_threshold, select_items
+from mekiki.cli.detectors import DetectorName, FalseAlarmRate, enroll_all, say_thresholds, select_items
 from mekiki.cli.output import Output
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
 
@@ -74,8 +74,7 @@ def detector(  # noqa: PLR0913 -- a command's options
 
 def _describe(detector: Detector, output: Output) -> None:
     output.say(f"{detector.name} version {detector.version}: {detector.enrolled_count} normals in its bank")
-    if detector.threshold:
-        say_threshold(detector.threshold, output)
+    say_thresholds(detector.thresholds, output)
     if not detector.serving:
         output.say(f"another version serves; `mekiki promote {detector.reference}` puts this one into its place")
     output.value(detector)

@@ -123,8 +123,8 @@ def calibrate_detector(client: Client, detector: str, normals: ItemFilter, count
     rate = smallest_rate(count, CONFIDENCE)
     operation = client.anomaly.calibrate_detector(detector, normals, false_alarm_rate=rate, confidence=CONFIDENCE)
     calibration: Calibration = bar.watch(operation)
-    threshold = calibration.threshold
-    scores = tuple(float(score) for score in calibration.scores)
+    ((category, threshold),) = calibration.thresholds.items()
+    scores = tuple(float(score) for score in calibration.scores[category])
     return Promise(threshold.value, threshold.false_alarm_rate, threshold.confidence, scores)
 
 

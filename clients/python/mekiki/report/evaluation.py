@@ -1,5 +1,6 @@
 """The report of one evaluation: how sure, where wrong, and what flatters."""
 
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,35 +25,37 @@ class Subject:
 
 
 def write_evaluation(
-    client: Client, evaluation: Evaluation, threshold: Threshold | None, subject: Subject, out: Path
+    client: Client, evaluation: Evaluation, thresholds: Mapping[str, Threshold], subject: Subject, out: Path
 ) -> Path:
-    """Write `report.html` and its pictures to `out`, and return the report's path.
+    """Write `report.html` and its pictures to `out`, and return the report's path; thresholds are by category.
 
     Raises:
         MekikiError: an item cannot be judged once more.
         OSError: a file cannot be written.
     """
-    value = None if threshold is None else threshold.value
-    choice = choose(evaluation.scores, subject.normal_labels, value)
+    values = {category: threshold.value for category, threshold in thresholds.items()}
+    choice = choose(evaluation.scores, subject.normal_labels, values)
     album = Album(out / "pictures")
     shown = show(choice, fetch_examples(client, subject.detector, subject.dataset, choice), album)
     report = out / REPORT
-    report.write_text(_render(evaluation, threshold, subject, shown), encoding="utf-8")
+    report.write_text(_render(evaluation, list(thresholds.values()), subject, shown), encoding="utf-8")
     return report
 
 
-def _render(evaluation: Evaluation, threshold: Threshold | None, subject: Subject, shown: Shown) -> str:
+def _render(evaluation: Evaluation, thresholds: Sequence[Threshold], subject: Subject, shown: Shown) -> str:
     return render(
         Path(__file__).parent / "evaluation.html.jinja",
         evaluation=evaluation,
-        threshold=threshold,
+        thresholds=thresholds,
         subject=subject,
         shown=shown,
-        charts=_draw(evaluation, threshold, subject.normal_labels),
+        charts=_draw(evaluation, thresholds, subject.normal_labels),
     )
 
 
-def _draw(evaluation: Evaluation, threshold: Threshold | None, normal_labels: AbstractSet[str]) -> dict[str, Markup]:
+def _draw(
+    evaluation: Evaluation, thresholds: Sequence[Threshold], normal_labels: AbstractSet[str]
+) -> dict[str, Markup]:
     normal = [item.score for item in evaluation.scores if item.label in normal_labels]
     bad = [item.score for item in evaluation.scores if item.label not in normal_labels]
     rows = [("normal", f"{len(normal)} items", normal, BLUE), ("anomalous", f"{len(bad)} items", bad, RED)]
@@ -60,7 +63,7 @@ def _draw(evaluation: Evaluation, threshold: Threshold | None, normal_labels: Ab
     if evaluation.false_alarms is not None and evaluation.misses is not None:
         operating = (evaluation.false_alarms.share, 1 - evaluation.misses.share)
     charts = {
-        "scores": draw_scores(rows, None if threshold is None else threshold.value),
+        "scores": draw_scores(rows, thresholds[0].value if len(thresholds) == 1 else None),
         "roc": draw_roc(evaluation.roc, operating, evaluation.image_auroc),
     }
     # Drawn by our own code, which escapes every word it is given.

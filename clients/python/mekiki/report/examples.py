@@ -1,6 +1,6 @@
 """The items that tell most of a detector: fetched, judged once more for their heat maps, and shown."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -30,14 +30,18 @@ class Choice:
 
 
 def choose(
-    scores: Sequence[ItemScore], normal_labels: AbstractSet[str], threshold: float | None, count: int = 6
+    scores: Sequence[ItemScore], normal_labels: AbstractSet[str], thresholds: Mapping[str, float], count: int = 6
 ) -> Choice:
-    """Which items to show: at most `count` of a kind, and half as many of those that were judged rightly."""
+    """Which items to show: at most `count` of a kind, and half as many of those that were judged rightly.
+
+    `thresholds` are by category; an item of one that has none may be wrong.
+    """
     ordered = sorted(scores, key=lambda item: item.score)
     normal = [item for item in ordered if item.label in normal_labels]
     bad = [item for item in ordered if item.label not in normal_labels]
 
     def is_wrong(item: ItemScore) -> bool:
+        threshold = thresholds.get(item.category)
         return threshold is None or (item.score > threshold) == (item.label in normal_labels)
 
     misses = tuple(item for item in bad if is_wrong(item))[:count]
@@ -121,5 +125,6 @@ def _card(example: Example, name: str, album: Album, scale: tuple[float, float],
         warm = overlay_heat(example.pixels, example.heatmap, *scale)
         warm = warm if example.region is None else draw_box(warm, example.region, (255, 255, 255))
         shots.append(album.add(f"{name}-heat", warm, f"{item.label}, with its heat map"))
-    remark = "" if item.aligned else "did not align to the reference"
-    return Card(tuple(shots), item.label, f"{item.score:.3g}", remark, is_wrong, item.item_id)
+    remarks = [f"judged as {item.category}"] if item.category else []
+    remarks += [] if item.aligned else ["did not align to the reference"]
+    return Card(tuple(shots), item.label, f"{item.score:.3g}", ", ".join(remarks), is_wrong, item.item_id)

@@ -45,7 +45,7 @@ def write_trials(
         OSError: a file cannot be written.
     """
     best = max(series, key=lambda one: one.median_auroc)
-    choice = choose(best.scores, normal_labels, None)
+    choice = choose(best.scores, normal_labels, {})
     shown = show(choice, fetch_examples(client, None, dataset, choice), Album(out / "pictures"))
     kept = {name: measure for name, measure in MEASURES.items() if any(_values(one, measure) for one in series)}
     labels = [label.label for label in series[0].trials[0].evaluation.labels if label.image_auroc is not None]
