@@ -241,6 +241,17 @@ def test_score_prints_a_line_of_json_for_each_image_in_order(server, mekiki, tmp
     assert told[0]["model"] == {"name": "parts", "version": 1, "bank_version": 3}
 
 
+def test_score_tells_the_category_where_there_are_several(server, mekiki, tmp_path):
+    path = write(tmp_path / "a.png", 10)
+    server.answers["ScoreImages"] = judge
+    assert "category" not in mekiki("score", "parts", path).stdout
+    server.answers["ScoreImages"] = lambda request, _c: anomaly_pb2.ScoreImageResponse(
+        category=request.request.category or "bolt"
+    )
+    assert mekiki("score", "parts", path).stdout.splitlines()[1].split()[-1] == "bolt"
+    assert lines(mekiki("score", "parts", path, "--category", "nut", "--json"))[0]["category"] == "nut"
+
+
 def test_score_goes_on_after_a_bad_image(server, mekiki, tmp_path):
     server.answers["ScoreImages"] = judge
     (tmp_path / "a.png").write_bytes(b"")
@@ -336,6 +347,24 @@ def test_enrolling_takes_the_items_that_are_meant(server, mekiki):
     assert list(server.calls("ReadItems")[1].requests[0].items.splits) == ["train"]
 
 
+def test_enrolling_sorts_items_into_categories(server, mekiki):
+    kinds = {"1": ["nut", "new"], "2": ["bolt"], "3": []}
+    items = [codec_pb2.ReadItemsResponse(item=codec_pb2.Item(item_id=i, labels=kinds[i])) for i in kinds]
+    server.answers["ReadItems"] = lambda _r, _c: iter(items)
+
+    def enrolled(*options):
+        result = mekiki("enroll", "parts", "more", *options)
+        assert result.exit_code == ExitCode.DONE, result.output
+        return [item.category for item in server.calls("EnrollItems")[-1].requests[0].items]
+
+    assert enrolled() == ["", "", ""]
+    assert enrolled("--category", "nut") == ["nut"] * 3
+    assert enrolled("--category-from-label") == ["nut", "bolt", ""]
+    both = mekiki("enroll", "parts", "more", "--category", "nut", "--category-from-label")
+    assert both.exit_code == ExitCode.USAGE
+    assert len(server.calls("EnrollItems")) == 3
+
+
 def test_enrolling_nothing_is_wrong_usage(server, mekiki):
     result = mekiki("enroll", "parts", "screws", "--split", "trian")
     assert result.exit_code == ExitCode.USAGE
@@ -363,13 +392,26 @@ def test_which_version_serves(server, mekiki, command, rpc):
 
 def test_calibrating_alone(server, mekiki):
     threshold = anomaly_pb2.Threshold(value=0.5, false_alarm_rate=0.05, confidence=0.9, normal_count=60)
-    ends_with(server, "CalibrateDetector", anomaly_pb2.CalibrateDetectorResponse(threshold=threshold, scores=[0.1]))
+    ends_with(server, "CalibrateDetector", calibrated(threshold))
     arguments = ["calibrate", "parts", "screws", "--false-alarm-rate", 0.05, "--confidence", 0.9, "--split", "held"]
     said = mekiki(*arguments).stdout
     assert "threshold 0.5: at most 5.00% false alarms, with 90% confidence, from 60 normals" in said
     asked = server.calls("CalibrateDetector")[0].requests[0]
     assert (asked.false_alarm_rate, asked.confidence, list(asked.items.splits)) == (0.05, 0.9, ["held"])
-    assert lines(mekiki(*arguments, "--json"))[0]["threshold"]["value"] == 0.5
+    assert lines(mekiki(*arguments, "--json"))[0]["thresholds"][""]["value"] == 0.5
+
+
+def calibrated(*thresholds):
+    return anomaly_pb2.CalibrateDetectorResponse(
+        categories=[anomaly_pb2.CategoryCalibration(threshold=each, scores=[0.1]) for each in thresholds]
+    )
+
+
+def test_calibrating_several_categories_tells_each(server, mekiki):
+    thresholds = [anomaly_pb2.Threshold(value=n, category=kind) for n, kind in ((2, "nut"), (1, "bolt"))]
+    ends_with(server, "CalibrateDetector", calibrated(*thresholds))
+    said = mekiki("calibrate", "parts", "screws").stdout.splitlines()
+    assert [line.split(":")[0] for line in said[-2:]] == ["bolt", "nut"]
 
 
 def evaluated(calibrated):
@@ -403,7 +445,7 @@ def test_evaluating_tells_of_pixels_and_warns_of_shortcuts(server, mekiki):
 
 def test_evaluating_tells_false_alarms_and_misses_by_label(server, mekiki):
     ends_with(server, "EvaluateDetector", evaluated(calibrated=True))
-    detector = anomaly_pb2.Detector(name="parts", threshold=anomaly_pb2.Threshold(value=0.5, normal_count=60))
+    detector = anomaly_pb2.Detector(name="parts", thresholds=[anomaly_pb2.Threshold(value=0.5, normal_count=60)])
     server.answers["GetDetector"] = lambda _r, _c: anomaly_pb2.GetDetectorResponse(detector=detector)
     result = mekiki("evaluate", "parts", "screws")
     assert result.exit_code == ExitCode.DONE, result.output
@@ -417,7 +459,7 @@ def test_evaluating_tells_false_alarms_and_misses_by_label(server, mekiki):
     asked = server.calls("EvaluateDetector")[0].requests[0]
     assert (list(asked.items.splits), list(asked.normal_labels)) == (["test"], ["good"])
     (told,) = lines(mekiki("evaluate", "parts", "screws", "--normal-label", "ok", "--json"))
-    assert (told["image_auroc"], told["misses"]["count"], told["threshold"]["value"]) == (0.9876, 3, 0.5)
+    assert (told["image_auroc"], told["misses"]["count"], told["thresholds"][""]["value"]) == (0.9876, 3, 0.5)
     assert list(server.calls("EvaluateDetector")[1].requests[0].normal_labels) == ["ok"]
 
 
@@ -426,7 +468,7 @@ def test_evaluating_without_a_threshold_says_so(server, mekiki):
     said = mekiki("evaluate", "parts", "screws").stdout
     assert "not calibrated" in said
     assert ["good", "20"] in [line.split() for line in said.splitlines()]
-    assert lines(mekiki("evaluate", "parts", "screws", "--json"))[0]["threshold"] is None
+    assert lines(mekiki("evaluate", "parts", "screws", "--json"))[0]["thresholds"] == {}
 
 
 @pytest.mark.parametrize(
@@ -551,6 +593,17 @@ def test_status_tells_which_banks_are_searched_by_lists(server, mekiki):
     told = lines(mekiki("status", "--json"))[3]["holds"]
     lists = "does not serve; bank of 1,000,000 vectors, searched by lists, recall 0.993"
     assert told == ["parts@1", f"screws@2 ({lists})"]
+
+
+def test_status_counts_the_categories_of_a_detector(server, mekiki):
+    server.answers["Check"] = lambda _r, _c: health_pb2.HealthCheckResponse(status="SERVING")
+    kinds = [anomaly_pb2.DetectorCategory(name=name, enrolled_count=n) for n, name in ((3, "nut"), (12, "bolt"))]
+    detectors = [
+        anomaly_pb2.Detector(name="one", version=1, serving=True, categories=kinds[:1]),
+        anomaly_pb2.Detector(name="two", version=1, serving=True, categories=kinds),
+    ]
+    server.answers["ListDetectors"] = lambda _r, _c: anomaly_pb2.ListDetectorsResponse(detectors=detectors)
+    assert lines(mekiki("status", "--json"))[3]["holds"] == ["one@1", "two@1 (categories: bolt 12, nut 3)"]
 
 
 def test_nobody_at_the_address_is_exit_code_four(mekiki, tmp_path):

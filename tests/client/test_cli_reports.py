@@ -40,7 +40,7 @@ def measured(server):
 
     heat = encode_heatmap(np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 6))
     verdict = anomaly_pb2.ScoreImageResponse(score=0.5, heatmap=heat, region=types_pb2.Box(x_max=9, y_max=9))
-    detector = anomaly_pb2.Detector(name="parts", version=7, threshold=anomaly_pb2.Threshold(value=0.5))
+    detector = anomaly_pb2.Detector(name="parts", version=7, thresholds=[anomaly_pb2.Threshold(value=0.5)])
     server.answers |= {
         "ReadItems": read,
         "ScoreImage": lambda _r, _c: verdict,

@@ -152,6 +152,23 @@ def test_heavy_items_are_enrolled_in_smaller_calls(server, client):
     assert client.anomaly.enroll_items("parts", []).enrolled_count == 0
 
 
+def test_the_threshold_of_a_detector_is_that_of_its_only_category(server, client):
+    def describe(thresholds, categories):
+        detector = anomaly_pb2.Detector(
+            thresholds=[anomaly_pb2.Threshold(value=1, category=name) for name in thresholds],
+            categories=[anomaly_pb2.DetectorCategory(name=name, enrolled_count=1) for name in categories],
+        )
+        server.answers["GetDetector"] = lambda _r, _c: anomaly_pb2.GetDetectorResponse(detector=detector)
+        found = client.anomaly.get_detector("parts")
+        assert (set(found.thresholds), set(found.categories)) == (set(thresholds), set(categories))
+        return found.threshold
+
+    assert describe(["bolt"], ["bolt"]).category == "bolt"
+    assert describe([""], [""]).value == 1
+    for several in (([], ["bolt"]), (["bolt"], ["bolt", "nut"]), (["bolt"], ["nut"]), (["bolt", "nut"], ["bolt"])):
+        assert describe(*several) is None
+
+
 def test_any_number_of_items_is_forgotten(server, client):
     client.anomaly.forget_items("parts", [str(i) for i in range(2500)])
     assert [len(call.requests[0].item_ids) for call in server.calls("ForgetItems")] == [1000, 1000, 500]

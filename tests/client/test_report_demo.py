@@ -103,7 +103,7 @@ class Services:
 
     def get_detector(self, name):
         return Detector(
-            name, 1, PatchEngine(), self._weights(self.backbone), "", "", 2, 9, 9, None, None, None, NOW, True, None
+            name, 1, PatchEngine(), self._weights(self.backbone), "", "", 2, 9, 9, {}, NOW, True, None, None, None
         )
 
     def enroll_items(self, detector, items):
@@ -112,7 +112,7 @@ class Services:
     def calibrate_detector(self, detector, items, false_alarm_rate, confidence):
         self.asked.append(("calibrate", items.item_ids, false_alarm_rate))
         threshold = Threshold(0.5, false_alarm_rate, confidence, len(items.item_ids), 2, NOW)
-        return done(Calibration(threshold, np.linspace(0.1, 0.5, len(items.item_ids))))
+        return done(Calibration({"": threshold}, {"": np.linspace(0.1, 0.5, len(items.item_ids))}))
 
     def score_image(self, detector, image):
         pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)

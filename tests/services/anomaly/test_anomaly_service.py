@@ -1,12 +1,11 @@
 """A real server on a free port, with a codec that holds drawn parts in memory."""
 
 import asyncio
-import dataclasses
-import secrets
 
 import numpy as np
 import pytest
 from anomaly_codec import DATASET, ENCODING, SENT_SHAPE, FakeItem, open_codec, prepare, send
+from anomaly_house import FakeJob, calibrate, tell_about
 from anomaly_parts import CPU, QUICK, draw_part, draw_parts
 from prometheus_client import REGISTRY
 
@@ -17,13 +16,12 @@ from services.anomaly.__main__ import OPENING
 from services.anomaly.bank import Bank
 from services.anomaly.catalogue import Catalogue
 from services.anomaly.compaction import Sizes
-from services.anomaly.config import AnomalySettings
-from services.anomaly.entries import About, Calibration, Limit, Reference
+from services.anomaly.entries import Reference
 from services.anomaly.job import calibrate_detector, evaluate_detector, train_detector
 from services.anomaly.model import Detector
 from services.anomaly.segment_file import read_segment
 from services.anomaly.shelf import to_standards
-from services.anomaly.training import MetricOptions, load_model, save_model
+from services.anomaly.training import load_model, save_model
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
@@ -43,12 +41,6 @@ PREPARED = mekiki.ItemForm.PREPARED
 GOOD, BAD = TEST[0].pixels, TEST[6].pixels
 
 
-def tell_about(options, encoding_id=""):
-    engine = "metric" if isinstance(options, MetricOptions) else "patch"
-    created = "2026-11-21T07:00:00+00:00"
-    return About(engine, dataclasses.asdict(options), "small", "none", "drawn", DATASET, encoding_id, created)
-
-
 @pytest.fixture
 async def address(serve, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'clients' / 'python'}")
@@ -65,19 +57,6 @@ async def client(address):
 @pytest.fixture
 def catalogue(tmp_path):
     return Catalogue.open(Store.open(f"file://{tmp_path / 'store'}").prefixed("anomaly"))
-
-
-def calibrate(catalogue, name, value, scores=(0.1, 0.2, 0.3)):
-    calibrate_kinds(catalogue, name, {"": (value, scores)})
-
-
-def calibrate_kinds(catalogue, name, kinds):
-    """Kinds are threshold and scores by category."""
-    limits = {category: Limit(value, len(scores)) for category, (value, scores) in kinds.items()}
-    key = f"scores/{secrets.token_hex(8)}"
-    promise = Calibration(limits, 0.01, 0.95, 1, "2026-11-21T07:00:00+00:00", key)
-    found = {category: np.array(scores, np.float64) for category, (_, scores) in kinds.items()}
-    catalogue.calibrate(catalogue.read().find(Reference(name)), promise, found)
 
 
 def enroll_as_prepared(items):
@@ -493,21 +472,6 @@ async def test_a_bad_request_is_refused_naming_its_field(raw, verb, fields, fiel
 
 
 # --- the work of the operations, in this process
-
-
-class FakeJob:
-    def __init__(self, address, store):
-        self.settings = AnomalySettings(codec_address=address, device="cpu")
-        self.store, self.operation_name, self.phases = store, "anomaly/operations/1", []
-
-    def report(self, phase, done=0, total=0, **metrics):
-        self.phases.append((phase, done, total))
-
-    def save_checkpoint(self, data):
-        self.checkpoint = data
-
-    def load_checkpoint(self):
-        return None
 
 
 @pytest.fixture

@@ -59,12 +59,12 @@ def enroll(  # noqa: PLR0913 -- a command's options
 
     Without --split and --label the items are those of split "train"; they must all be normal.
     """
-    if category and category_from_label:
-        raise ValueError("--category and --category-from-label exclude each other")
     # Original pixels, prepared by the service where the detector wants that: so what was pushed after the data set was
     # encoded, or lies in another one, can be enrolled too.
     wanted = select_items(dataset, split, label, otherwise="train")
     with session(address, json=json) as (client, output):
+        if category and category_from_label:
+            raise ValueError("--category and --category-from-label exclude each other")
         enrolled = enroll_all(client, output, detector, wanted, None if category_from_label else category)
         output.say(
             f"{detector}: {enrolled.enrolled_count} enrolled, {enrolled.duplicate_count} had been there; "
