@@ -200,7 +200,7 @@ def _read_entry(name: str, version: Body, serving: int) -> Entry:
 
 
 def _read_calibration(calibration: Body | None) -> Calibration | None:
-    if calibration is None:
+    if calibration is None or "limits" not in calibration:  # from before there were categories: once more, then
         return None
     limits = {category: Limit(**limit) for category, limit in calibration["limits"].items()}
     return Calibration(**calibration | {"limits": limits})
