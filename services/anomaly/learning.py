@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
-from services.anomaly import messages
 from services.anomaly.backbones import SMALL_BACKBONE, hub_repo
 from services.anomaly.config import AnomalySettings
 from services.anomaly.engines.training import Journal, Progress
 from services.anomaly.entries import About
 from services.anomaly.frames import Framing
 from services.anomaly.model import choose_device
+from services.anomaly.plan_messages import is_prepared, read_plan
 from services.anomaly.training import Model, Plan, train_model
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.weights import Weights, find_weights
@@ -42,9 +42,9 @@ def learn(request: anomaly_pb2.TrainDetectorRequest, codec: mekiki.Client, job: 
         InvalidArgument: no items.
     """
     settings: AnomalySettings = job.settings
-    weights = _find_weights(messages.read_plan(request, aligned=False).backbone, settings)
-    encoding = _find_encoding(codec, request.items) if messages.is_prepared(request) else None
-    plan = messages.read_plan(request, aligned=encoding is not None and _is_aligned(encoding))
+    weights = _find_weights(read_plan(request, aligned=False).backbone, settings)
+    encoding = _find_encoding(codec, request.items) if is_prepared(request) else None
+    plan = read_plan(request, aligned=encoding is not None and _is_aligned(encoding))
     model = train_model(
         plan,
         _read_normals(codec, request.items, _count_normals(codec, request.items), job),

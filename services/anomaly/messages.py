@@ -5,14 +5,13 @@ from datetime import datetime
 
 from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
-from services.anomaly.backbones import DEFAULT_BACKBONE, hub_repo
 from services.anomaly.calibration_messages import write_drift, write_thresholds
 from services.anomaly.census import Census
-from services.anomaly.engines import losses
 from services.anomaly.entries import About, Entry, Reference
 from services.anomaly.frames import Placement
 from services.anomaly.model import Verdict
-from services.anomaly.training import MetricOptions, Options, PadimOptions, PatchOptions, Plan, read_options
+from services.anomaly.plan_messages import check_range, write_options
+from services.anomaly.training import read_options
 from services.anomaly.watched import Watched
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.images import encode_heatmap
@@ -25,19 +24,6 @@ ITEM_ID_BYTES = 255
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 MAX_ENROLLED_ITEMS, MAX_FORGOTTEN_ITEMS = 64, 1000
 HEATMAP_SIDE, MAX_HEATMAP_SIDE = 256, 4096
-PREPARED_SIDE, RAW_SIDE = 640, 384
-
-_LOSSES = {
-    anomaly_pb2.METRIC_LOSS_UNSPECIFIED: losses.ADACOS,
-    anomaly_pb2.METRIC_LOSS_L2_SOFTMAX: losses.L2_SOFTMAX,
-    anomaly_pb2.METRIC_LOSS_ARCFACE: losses.ARCFACE,
-    anomaly_pb2.METRIC_LOSS_ADACOS: losses.ADACOS,
-}
-_LOSS_NUMBERS = {
-    losses.L2_SOFTMAX: anomaly_pb2.METRIC_LOSS_L2_SOFTMAX,
-    losses.ARCFACE: anomaly_pb2.METRIC_LOSS_ARCFACE,
-    losses.ADACOS: anomaly_pb2.METRIC_LOSS_ADACOS,
-}
 
 
 def read_name(name: str) -> str:
@@ -80,43 +66,16 @@ def read_item_id(item_id: str, field: str) -> str:
     return item_id
 
 
-def read_plan(request: anomaly_pb2.TrainDetectorRequest, *, aligned: bool) -> Plan:
-    """How to build a detector, defaults filled in; `aligned` says whether its images are brought into one pose.
-
-    Raises:
-        InvalidArgument: names the field.
-    """
-    if not request.items.dataset:
-        raise InvalidArgument("items.dataset", "must name a data set, is empty")
-    backbone = request.backbone or DEFAULT_BACKBONE
-    hub_repo(backbone)  # refuses an unknown one
-    _check_range("seed", request.seed, 0, (1 << 63) - 1)
-    options: Options
-    match request.WhichOneof("engine"):
-        case "metric":
-            options = _read_metric(request.metric)
-        case "padim":
-            options = _read_padim(request.padim, is_prepared(request))
-        case _:
-            options = _read_patch(request.patch, is_prepared(request), aligned)
-    return Plan(options, backbone, request.seed)
-
-
-def is_prepared(request: anomaly_pb2.TrainDetectorRequest) -> bool:
-    """Whether the detector is to judge prepared images."""
-    return request.items.form == types_pb2.ITEM_FORM_PREPARED
-
-
 def read_heatmap_side(request: anomaly_pb2.ScoreImageRequest) -> int:
     """Cells of the longer side, 0 for none. Raises InvalidArgument."""
     if not request.HasField("heatmap_side"):
         return HEATMAP_SIDE
-    return int(_check_range("heatmap_side", request.heatmap_side, 0, MAX_HEATMAP_SIDE))
+    return int(check_range("heatmap_side", request.heatmap_side, 0, MAX_HEATMAP_SIDE))
 
 
 def read_enrolled_ids(request: anomaly_pb2.EnrollItemsRequest) -> list[str]:
     """The identifiers to enrol, distinct; their categories are read, too. Raises InvalidArgument."""
-    _check_range("items", len(request.items), 1, MAX_ENROLLED_ITEMS)
+    check_range("items", len(request.items), 1, MAX_ENROLLED_ITEMS)
     ids = [read_item_id(item.item_id, f"items[{number}].item_id") for number, item in enumerate(request.items)]
     for number, item in enumerate(request.items):
         read_category(item.category, f"items[{number}].category")
@@ -127,13 +86,13 @@ def read_enrolled_ids(request: anomaly_pb2.EnrollItemsRequest) -> list[str]:
 
 def read_forgotten_ids(request: anomaly_pb2.ForgetItemsRequest) -> list[str]:
     """The identifiers to forget. Raises InvalidArgument."""
-    _check_range("item_ids", len(request.item_ids), 1, MAX_FORGOTTEN_ITEMS)
+    check_range("item_ids", len(request.item_ids), 1, MAX_FORGOTTEN_ITEMS)
     return [read_item_id(item_id, f"item_ids[{number}]") for number, item_id in enumerate(request.item_ids)]
 
 
 def read_page(request: anomaly_pb2.ListDetectorsRequest, entries: list[Entry]) -> tuple[list[Entry], str]:
     """Of entries ordered by name and version the page asked for, and the token of the next page, "" after the last."""
-    size = int(_check_range("page_size", request.page_size, 0, MAX_PAGE_SIZE)) or PAGE_SIZE
+    size = int(check_range("page_size", request.page_size, 0, MAX_PAGE_SIZE)) or PAGE_SIZE
     name, _, version = request.page_token.partition("@")
     if request.page_token and not VERSION.fullmatch(version):
         raise InvalidArgument("page_token", "must be a next_page_token, is another text")
@@ -171,7 +130,7 @@ def write_detector(entry: Entry, census: Census, watched: Watched | None = None)
             for name, count in sorted(census.categories.items())
         ],
     )
-    _write_engine(read_options(about.engine, about.options), message)
+    write_options(read_options(about.engine, about.options), message)
     message.create_time.FromDatetime(datetime.fromisoformat(about.create_time))
     return message
 
@@ -215,57 +174,3 @@ def write_verdict(
         image_height=placement.shape[0],
         category=verdict.category,
     )
-
-
-def _read_patch(engine: anomaly_pb2.PatchEngine, prepared: bool, aligned: bool) -> PatchOptions:  # noqa: FBT001
-    side = engine.input_side if engine.HasField("input_side") else PREPARED_SIDE if prepared else RAW_SIDE
-    fraction = engine.coreset_fraction if engine.HasField("coreset_fraction") else 0.1
-    _check_range("patch.input_side", side, 64, 1024)
-    _check_range("patch.coreset_fraction", fraction, 0.001, 1)
-    return PatchOptions(side, fraction, engine.same_place if engine.HasField("same_place") else aligned)
-
-
-def _read_padim(engine: anomaly_pb2.PadimEngine, prepared: bool) -> PadimOptions:  # noqa: FBT001 - private
-    side = engine.input_side if engine.HasField("input_side") else PREPARED_SIDE if prepared else RAW_SIDE
-    dimension = engine.dimension if engine.HasField("dimension") else 100
-    _check_range("padim.input_side", side, 64, 1024)
-    _check_range("padim.dimension", dimension, 1, 600)
-    return PadimOptions(side, dimension)
-
-
-def _read_metric(engine: anomaly_pb2.MetricEngine) -> MetricOptions:
-    defaults = MetricOptions()
-    loss = _LOSSES.get(engine.loss)
-    if loss is None:
-        raise InvalidArgument("metric.loss", f"{engine.loss} is no MetricLoss")
-    classes = engine.class_count if engine.HasField("class_count") else defaults.class_count
-    epochs = engine.epochs if engine.HasField("epochs") else defaults.epochs
-    size = engine.input_size if engine.HasField("input_size") else defaults.input_side_px
-    _check_range("metric.class_count", classes, 3 if loss == losses.ADACOS else 2, 3)
-    _check_range("metric.epochs", epochs, 1, 500)
-    _check_range("metric.input_size", size, 32, 1024)
-    if size % 32:
-        raise InvalidArgument("metric.input_size", f"must be a multiple of 32, is {size}")
-    return MetricOptions(loss, classes, epochs, size)
-
-
-def _write_engine(options: Options, detector: anomaly_pb2.Detector) -> None:
-    match options:
-        case PatchOptions():
-            detector.patch.input_side = options.input_side_px
-            detector.patch.coreset_fraction = options.coreset_fraction
-            detector.patch.same_place = options.same_place
-        case PadimOptions():
-            detector.padim.input_side = options.input_side_px
-            detector.padim.dimension = options.dimension
-        case MetricOptions():
-            detector.metric.loss = _LOSS_NUMBERS[options.loss]
-            detector.metric.class_count = options.class_count
-            detector.metric.epochs = options.epochs
-            detector.metric.input_size = options.input_side_px
-
-
-def _check_range(field: str, value: float, least: float, most: float) -> float:
-    if not least <= value <= most:
-        raise InvalidArgument(field, f"must be {least} to {most}, is {value}")
-    return value

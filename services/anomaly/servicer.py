@@ -14,7 +14,7 @@ from mekiki.anomaly.v1 import anomaly_pb2, anomaly_pb2_grpc
 from services.anomaly import messages
 from services.anomaly.calibration_messages import check_calibrated, read_promise
 from services.anomaly.catalogue import Catalogue
-from services.anomaly.compactor import Compactor
+from services.anomaly.compactor import open_compactor
 from services.anomaly.config import AnomalySettings
 from services.anomaly.engines.engine import Embedding
 from services.anomaly.entries import Entry, Reference
@@ -23,16 +23,18 @@ from services.anomaly.frames import heatmap_shape
 from services.anomaly.intake import Intake
 from services.anomaly.litter import list_grounds
 from services.anomaly.model import Detector, choose_device
+from services.anomaly.plan_messages import read_plan
 from services.anomaly.shelf import Shelf
 from services.anomaly.trials import read_trials
 from services.runtime.batcher import Batcher
+from services.runtime.chore import Chore
 from services.runtime.errors import InvalidArgument
 from services.runtime.neighbours import neighbour_options
 from services.runtime.operations import Operations, open_operations
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
-from services.runtime.sweep import Sweeper
+from services.runtime.sweep import open_sweeper
 from services.runtime.tenants import list_visible
 
 SERVICE = "anomaly"
@@ -51,7 +53,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         catalogue: Catalogue,
         operations: Operations,
         codec: mekiki.AsyncClient,
-        sweeper: Sweeper,
+        sweeper: Chore,
     ) -> None:
         self._settings = settings
         self._sweeper = sweeper
@@ -61,7 +63,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         self._intake = Intake(codec, settings.max_pixels)
         device = choose_device(settings.device)
         self._shelf = Shelf(catalogue, device, settings.loaded_detectors, settings.follow_ms / 1000)
-        self._compactor = Compactor(self._shelf.list_banks)
+        self._compactor = open_compactor(self._shelf.list_banks)
         # One thread a device: verdicts and enrolments take turns in it.
         thread = ThreadPoolExecutor(1, thread_name_prefix=SERVICE)
         self._scoring = self._open_batcher("anomaly.score", thread)
@@ -72,7 +74,7 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
     ) -> operations_pb2.Operation:
         """Checks the request and starts the work."""
         name = messages.read_name(request.detector)
-        await asyncio.to_thread(messages.read_plan, request, aligned=False)  # may import timm, which takes seconds
+        await asyncio.to_thread(read_plan, request, aligned=False)  # may import timm, which takes seconds
         await asyncio.to_thread(self._catalogue.announce, name)
         return await self._operations.start("TrainDetector", request)
 
@@ -268,7 +270,7 @@ def open_service(settings: AnomalySettings) -> Service:
     store = Store.open(settings.store_url).prefixed(SERVICE)
     operations = open_operations(SERVICE, store, settings)
     codec = mekiki.AsyncClient(settings.codec_address, options=neighbour_options(settings))
-    sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
+    sweeper = open_sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
     servicer = AnomalyServicer(settings, Catalogue.open(store), operations, codec, sweeper)
     return Service(
         name=SERVICE,

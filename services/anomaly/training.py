@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from services.anomaly.backbones import SMALL_BACKBONE, Backbone, open_backbone
 from services.anomaly.engines.defects import PartLocator
 from services.anomaly.engines.engine import Engine
+from services.anomaly.engines.examples import see_cells
 from services.anomaly.engines.losses import ADACOS, L2_SOFTMAX, MetricLoss, open_loss
 from services.anomaly.engines.metric import MetricEngine
 from services.anomaly.engines.padim import PadimEngine
@@ -24,6 +25,10 @@ from services.anomaly.engines.training import Journal, Lesson, train_metric
 from services.anomaly.filters import FilterBank
 from services.anomaly.frames import Framing, fit_area, resize, to_pixels, to_tensor
 from services.runtime.errors import DataLoss, InvalidArgument
+
+ORIGINAL, PATCHES = "original", "patches"  # recipes of engine `metric`: a vector per image, or one per cell
+# Of Adam, for recipe `PATCHES`: a pretrained network sees defects already, and forgets how at higher rates.
+_PRETRAINED_RATE, _UNTRAINED_RATE, _HEAD_RATE = 1e-5, 1e-3, 1e-3
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,12 @@ class PatchOptions:
 class MetricOptions:
     """Options of engine `metric`."""
 
+    recipe: str = PATCHES
     loss: str = ADACOS
     class_count: int = 3
     epochs: int = 10
     input_side_px: int = 224  # a square of this side has as many pixels as what the network sees
+    same_place: bool = False  # of recipe `PATCHES`: whether every image shows the part at the same place
 
 
 @dataclass(frozen=True)
@@ -120,15 +127,22 @@ def train_model(
     backbone.module().to(device)
     head.module().to(device)
     if isinstance(plan.options, MetricOptions):
-        train_metric(backbone, head, _plan_lesson(plan, plan.options, images, framing), journal)
+        lesson = _plan_lesson(plan, plan.options, images, framing, pretrained=weights is not None)
+        train_metric(backbone, head, lesson, journal)
     elif isinstance(backbone, FilterBank):
         _fit_filters(backbone, _open_engine(plan, framing, backbone, head), images, framing, device)
     return _assemble(plan, framing, backbone, head, device)
 
 
-def _plan_lesson(plan: Plan, options: MetricOptions, images: Iterable[NDArray[np.generic]], framing: Framing) -> Lesson:
+def _plan_lesson(
+    plan: Plan, options: MetricOptions, images: Iterable[NDArray[np.generic]], framing: Framing, *, pretrained: bool
+) -> Lesson:
     pixels, parts = collect_lesson(images, framing, lambda frame: fit_area(frame, options.input_side_px))
-    return Lesson(pixels, parts, options.class_count, options.epochs, seed=plan.seed)
+    lesson = Lesson(pixels, parts, options.class_count, options.epochs, seed=plan.seed)
+    if options.recipe == ORIGINAL:
+        return lesson
+    rate = _PRETRAINED_RATE if pretrained else _UNTRAINED_RATE
+    return replace(lesson, see=see_cells, learning_rate=rate, head_learning_rate=_HEAD_RATE)
 
 
 def _fit_filters(
@@ -217,7 +231,9 @@ def _open_head(plan: Plan, backbone: Backbone) -> MetricLoss:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         if isinstance(plan.options, MetricOptions):
-            return open_loss(plan.options.loss, backbone.channels, plan.options.class_count)
+            whole = plan.options.recipe == ORIGINAL
+            dimension = backbone.channels if whole else backbone.level_channels
+            return open_loss(plan.options.loss, dimension, plan.options.class_count)
         return open_loss(ADACOS, backbone.channels, 3)
 
 
@@ -229,13 +245,17 @@ def _assemble(plan: Plan, framing: Framing, backbone: Backbone, head: MetricLoss
 
 
 def _open_engine(plan: Plan, framing: Framing, backbone: Backbone, head: MetricLoss) -> Engine:
-    if isinstance(plan.options, MetricOptions):
-        by_outlier_factor = plan.options.loss == L2_SOFTMAX
-        return MetricEngine(backbone, head, plan.options.input_side_px, by_outlier_factor=by_outlier_factor)
+    options = plan.options
+    if isinstance(options, MetricOptions) and options.recipe == ORIGINAL:
+        by_outlier_factor = options.loss == L2_SOFTMAX
+        return MetricEngine(backbone, head, options.input_side_px, by_outlier_factor=by_outlier_factor)
     mask = framing.cut_mask()
     frame = None if mask is None else (mask.shape[0], mask.shape[1])
-    if isinstance(plan.options, PadimOptions):
-        return PadimEngine(backbone, plan.options.input_side_px, plan.options.dimension, plan.seed, frame)
+    if isinstance(options, PadimOptions):
+        return PadimEngine(backbone, options.input_side_px, options.dimension, plan.seed, frame)
     # Images that are not prepared are stretched to a square.
-    place = (frame or (1, 1)) if plan.options.same_place else None
-    return PatchEngine(backbone, plan.options.input_side_px, plan.options.coreset_fraction, place)
+    place = (frame or (1, 1)) if options.same_place else None
+    if isinstance(options, MetricOptions):
+        fraction = PatchOptions.coreset_fraction
+        return PatchEngine(backbone, options.input_side_px, fraction, place, fit=fit_area, by_angle=True)
+    return PatchEngine(backbone, options.input_side_px, options.coreset_fraction, place)

@@ -12,6 +12,7 @@ from services.anomaly import messages
 from services.anomaly.examine import Examiner
 from services.anomaly.learning import Learned, learn
 from services.anomaly.model import Detector, choose_device
+from services.anomaly.plan_messages import read_plan
 from services.anomaly.report_messages import write_examination
 from services.anomaly.rows import Rows
 from services.anomaly.segment import Segment
@@ -46,7 +47,7 @@ def read_trials(request: anomaly_pb2.RunTrialsRequest) -> int:
 
 def _read_configuration(number: int, configuration: anomaly_pb2.TrainDetectorRequest) -> str:
     try:
-        messages.read_plan(configuration, aligned=False)
+        read_plan(configuration, aligned=False)
         return messages.read_name(configuration.detector)
     except InvalidArgument as error:
         raise InvalidArgument(f"configurations[{number}].{error.field}", error.description) from None

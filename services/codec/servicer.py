@@ -26,6 +26,7 @@ from services.codec.prepare import Prepared
 from services.codec.read_stream import Parts, read_frames
 from services.codec.reading import Selection
 from services.runtime.batcher import Batcher
+from services.runtime.chore import Chore
 from services.runtime.errors import NotFound
 from services.runtime.images import ImageReader, encode_tensor
 from services.runtime.manifest import ManifestLog
@@ -33,7 +34,7 @@ from services.runtime.operations import Operations, open_operations
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
-from services.runtime.sweep import Sweeper
+from services.runtime.sweep import open_sweeper
 from services.runtime.tenants import list_visible
 
 SERVICE = "codec"
@@ -52,7 +53,7 @@ class _Asked:
 class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     """Answers CodecService."""
 
-    def __init__(self, settings: CodecSettings, codec: Codec, operations: Operations, sweeper: Sweeper) -> None:
+    def __init__(self, settings: CodecSettings, codec: Codec, operations: Operations, sweeper: Chore) -> None:
         self._settings = settings
         self._codec = codec
         self._datasets = codec.datasets
@@ -265,7 +266,7 @@ def open_service(settings: CodecSettings) -> Service:
     """Opens the service inside the running loop."""
     store = Store.open(settings.store_url).prefixed(SERVICE)
     operations = open_operations(SERVICE, store, settings)
-    sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
+    sweeper = open_sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
     servicer = CodecServicer(settings, open_codec(settings, store), operations, sweeper)
     return Service(
         name=SERVICE,

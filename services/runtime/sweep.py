@@ -16,13 +16,12 @@ less than one grace ago. Nothing of this depends on who sweeps: any number of re
 killed at any deletion has only removed some of what nobody refers to. Clocks may differ by far less than a grace.
 """
 
-import random
-import threading
 import time
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from services.runtime.chore import Chore, IsClosed
 from services.runtime.logs import get_logger
 from services.runtime.manifest import Body, ManifestLog
 from services.runtime.store import Store
@@ -72,49 +71,30 @@ def _list_old(ground: Ground, before_s: float) -> dict[str, list[str]]:
     return {unit: keys for unit, keys in units.items() if max(times[key] for key in keys) <= before_s}
 
 
-class Sweeper:
-    """Sweeps again and again in a thread of its own, until closed. What goes wrong is logged and tried again.
+def open_sweeper(list_grounds: Callable[[], Iterable[Ground]], grace_s: float, every_s: float) -> Chore:
+    """Sweeps again and again.
 
     Args:
         list_grounds: finds what to sweep, every time anew.
         grace_s: see above.
-        every_s: seconds between two sweeps, about: replicas do not keep step.
+        every_s: seconds between two sweeps, about.
     """
 
-    def __init__(self, list_grounds: Callable[[], Iterable[Ground]], grace_s: float, every_s: float) -> None:
-        self._list_grounds = list_grounds
-        self._grace_s = grace_s
-        self._every_s = every_s
-        self._closed = threading.Event()
-        # A daemon: a process never waits for a sweep, and killing one does no harm.
-        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
-
-    def start(self) -> None:
-        """Begins; the first sweep comes within a minute or so."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Begins no further sweep; one under way goes on to the end of its folder."""
-        self._closed.set()
-
-    def _run(self) -> None:
-        wait_s = min(FIRST_AFTER_S, self._every_s)
-        while not self._closed.wait(wait_s * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter, not a secret
-            wait_s = self._every_s
-            try:
-                self._sweep_all()
-            except Exception:  # noqa: BLE001 - a thread that nobody waits for must not die of a bad day
-                get_logger().warning("sweep failed", exc_info=True)
-
-    def _sweep_all(self) -> None:
-        for ground in self._list_grounds():
-            if self._closed.is_set():
+    def sweep_all(is_closed: IsClosed) -> None:
+        for ground in list_grounds():
+            if is_closed():
                 return
-            log = get_logger(folder=ground.store.prefix + ground.folder)
-            try:
-                gone = sweep(ground, self._grace_s)
-            except Exception:  # one damaged folder must not keep the others from being swept
-                log.warning("sweep failed", exc_info=True)
-            else:
-                if gone:
-                    log.info("swept", objects=len(gone))
+            _sweep_one(ground, grace_s)
+
+    return Chore("sweep", sweep_all, every_s, min(FIRST_AFTER_S, every_s))
+
+
+def _sweep_one(ground: Ground, grace_s: float) -> None:
+    log = get_logger(folder=ground.store.prefix + ground.folder)
+    try:
+        gone = sweep(ground, grace_s)
+    except Exception:  # one damaged folder must not keep the others from being swept
+        log.warning("sweep failed", exc_info=True)
+    else:
+        if gone:
+            log.info("swept", objects=len(gone))

@@ -12,6 +12,7 @@ import mekiki
 from mekiki.saliency.v1 import saliency_pb2, saliency_pb2_grpc
 from mekiki.types.v1 import types_pb2
 from services.runtime.batcher import Batcher
+from services.runtime.chore import Chore
 from services.runtime.errors import InvalidArgument, NotFound
 from services.runtime.images import ImageReader, Pixels, filter_one
 from services.runtime.neighbours import neighbour_options
@@ -19,7 +20,7 @@ from services.runtime.operations import Operations, open_operations
 from services.runtime.server import Service
 from services.runtime.store import Store
 from services.runtime.streams import answer_frames
-from services.runtime.sweep import Sweeper
+from services.runtime.sweep import open_sweeper
 from services.runtime.tenants import list_visible
 from services.saliency import messages
 from services.saliency.batches import Asked, classify_batch, explain_batch
@@ -45,7 +46,7 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         catalogue: Catalogue,
         operations: Operations,
         codec: mekiki.AsyncClient,
-        sweeper: Sweeper,
+        sweeper: Chore,
     ) -> None:
         self._settings = settings
         self._sweeper = sweeper
@@ -186,7 +187,7 @@ def open_service(settings: SaliencySettings) -> Service:
     store = Store.open(settings.store_url).prefixed(SERVICE)
     operations = open_operations(SERVICE, store, settings)
     codec = mekiki.AsyncClient(settings.codec_address, options=neighbour_options(settings))
-    sweeper = Sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
+    sweeper = open_sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
     servicer = SaliencyServicer(settings, Catalogue.open(store), operations, codec, sweeper)
     return Service(
         name=SERVICE,

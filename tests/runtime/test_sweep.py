@@ -10,7 +10,7 @@ import pytest
 from services.runtime.errors import DataLoss, NotFound
 from services.runtime.manifest import Body, ManifestLog
 from services.runtime.store import Store
-from services.runtime.sweep import Ground, Sweeper, sweep
+from services.runtime.sweep import Ground, open_sweeper, sweep
 
 GRACE_S = 100.0
 NOW_S = 1_700_000_000.0
@@ -238,7 +238,7 @@ def test_a_sweeper_goes_on_after_a_failure_and_ends_when_closed(store, write, co
         damaged = Ground(store, "field", ManifestLog(store, "log"), lambda *_: 1 / 0, str)
         return [damaged, open_ground(store)]
 
-    sweeper = Sweeper(list_grounds, grace_s=3600, every_s=0.01)
+    sweeper = open_sweeper(list_grounds, grace_s=3600, every_s=0.01)
     sweeper.start()
     assert swept.wait(30)
     sweeper.close()

@@ -36,7 +36,7 @@ from mekiki._values.dataset import (
     ItemFilter,
     ItemsLike,
 )
-from mekiki._values.engine import Engine, MetricEngine, MetricLoss, PadimEngine, PatchEngine
+from mekiki._values.engine import Engine, MetricEngine, MetricLoss, MetricRecipe, PadimEngine, PatchEngine
 from mekiki._values.evaluation import (
     Calibration,
     Evaluation,
@@ -111,6 +111,7 @@ __all__ = [
     "MekikiError",
     "MetricEngine",
     "MetricLoss",
+    "MetricRecipe",
     "ModelRef",
     "NewItem",
     "Operation",

@@ -15,7 +15,12 @@ STRIDE_PX = 8
 
 
 def embed_cells(
-    backbone: Backbone, image: Tensor, mask: NDArray[np.bool_] | None, channels: Tensor | None = None
+    backbone: Backbone,
+    image: Tensor,
+    mask: NDArray[np.bool_] | None,
+    channels: Tensor | None = None,
+    *,
+    unit: bool = False,
 ) -> Embedding:
     """One vector for every cell of stride 8 that belongs to the mask: maps of stride 8 and 16, joined.
 
@@ -24,6 +29,7 @@ def embed_cells(
         image: (1, 3, h, w), normalised.
         mask: (h, w) of the frame that was resized to it; None: every cell.
         channels: numbers of those that are kept; None: all.
+        unit: whether vectors are brought to length 1.
 
     Raises:
         InvalidArgument: the mask covers no cell by half.
@@ -31,6 +37,7 @@ def embed_cells(
     with torch.inference_mode():
         joined = join_levels(backbone.levels(image))[0]
         kept = joined if channels is None else joined[channels.to(image.device)]
+        kept = functional.normalize(kept, dim=0) if unit else kept
     rows, columns = int(kept.shape[1]), int(kept.shape[2])
     vectors = kept.permute(1, 2, 0).reshape(rows * columns, -1).half().cpu().numpy()
     counted = np.ones((rows, columns), dtype=np.bool_) if mask is None else shrink_mask(mask, (rows, columns))

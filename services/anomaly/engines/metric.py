@@ -1,4 +1,4 @@
-"""Engine `metric`: one vector per image, from a network that learned to tell normal from made-up defects."""
+"""Engine `metric`, recipe `original`: one vector per image, of a network that learned to see made-up defects."""
 
 from collections.abc import Set as AbstractSet
 
@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from services.anomaly.backbones import Backbone
 from services.anomaly.engines.engine import Embedding, Judgement, Layout, NormalItems
+from services.anomaly.engines.examples import pool
 from services.anomaly.engines.losses import MetricLoss
-from services.anomaly.engines.training import pool
 from services.anomaly.frames import fit_area
 
 _NEIGHBOURS = 20  # scikit-learn's default; Breunig et al. 2000 (section 7.1) advise at least 10

@@ -1,5 +1,6 @@
 """Engine `patch`: every small neighbourhood of the image is compared with those of normal images."""
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 import numpy as np
@@ -26,12 +27,23 @@ class PatchEngine:
     With a `frame` (h, w), which every image is stretched to and which shows every part at the same place, a cell is
     compared with normal cells at most one step away, and every vector is kept; without, with any normal cell, and an
     image keeps the `coreset_fraction` of its vectors that stands for the rest.
+
+    With `by_angle` vectors have unit length and distances are 1 - cosine, as metric learning by angle trains them.
     """
 
     def __init__(
-        self, backbone: Backbone, input_side_px: int, coreset_fraction: float, frame: tuple[int, int] | None = None
+        self,
+        backbone: Backbone,
+        input_side_px: int,
+        coreset_fraction: float,
+        frame: tuple[int, int] | None = None,
+        *,
+        fit: Callable[[tuple[int, int], int], tuple[int, int]] = fit_longer_side,
+        by_angle: bool = False,
     ) -> None:
         self._backbone = backbone.freeze()
+        self._fit = fit
+        self._by_angle = by_angle
         self._input_side_px = input_side_px
         self._coreset_fraction = coreset_fraction
         self.layout = Layout("flat", backbone.level_channels)
@@ -41,12 +53,12 @@ class PatchEngine:
             self.layout = Layout("cells", backbone.level_channels, (height // STRIDE_PX, width // STRIDE_PX))
 
     def choose_input_shape(self, frame: tuple[int, int]) -> tuple[int, int]:
-        """See `Engine`: the longer side is the given one, the aspect ratio that of the frame, or of the image."""
-        return fit_longer_side(self._frame or frame, self._input_side_px)
+        """See `Engine`: in the aspect ratio of the frame, or of the image."""
+        return self._fit(self._frame or frame, self._input_side_px)
 
     def embed(self, image: Tensor, mask: NDArray[np.bool_] | None) -> Embedding:
         """See `Engine`: one vector per cell of stride 8 that belongs to the mask."""
-        return embed_cells(self._backbone, image, mask)
+        return embed_cells(self._backbone, image, mask, unit=self._by_angle)
 
     def contribute(self, embedding: Embedding) -> Embedding:
         """See `Engine`: all vectors where position counts, else the coreset of this image alone."""
@@ -61,12 +73,14 @@ class PatchEngine:
 
     def judge(self, embedding: Embedding, normals: NormalItems, exclude: AbstractSet[str] = frozenset()) -> Judgement:
         """See `Engine`: the score is the mean of the ten largest patch distances, of fewer where there are few."""
-        distances = np.zeros(embedding.grid[0] * embedding.grid[1], dtype=np.float32)
         neighbours = normals.nearest(embedding.vectors, embedding.cells, exclude)
-        distances[embedding.cells] = neighbours.distances
-        count = max(1, min(_WORST_PATCHES, round(_WORST_SHARE * len(neighbours.distances))))
-        worst = np.sort(neighbours.distances)[-count:]
-        nearest = neighbours.items[int(neighbours.distances.argmax())]
+        # Of unit vectors, 1 - cosine is half the squared distance.
+        found = neighbours.distances**2 / 2 if self._by_angle else neighbours.distances
+        distances = np.zeros(embedding.grid[0] * embedding.grid[1], dtype=np.float32)
+        distances[embedding.cells] = found
+        count = max(1, min(_WORST_PATCHES, round(_WORST_SHARE * len(found))))
+        worst = np.sort(found)[-count:]
+        nearest = neighbours.items[int(found.argmax())]
         return Judgement(float(worst.mean(dtype=np.float64)), nearest, distances.reshape(embedding.grid))
 
     def locate(self, image: Tensor, judgement: Judgement) -> NDArray[np.float32]:  # noqa: ARG002 - others need the image

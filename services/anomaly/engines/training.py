@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from services.anomaly.backbones import Backbone
 from services.anomaly.engines.defects import make_batch
+from services.anomaly.engines.examples import Batch, see_images
 from services.anomaly.engines.losses import MetricLoss
-from services.anomaly.frames import to_tensor
 
 BATCH = 32
 _LEARNING_RATE = 1e-4  # Adam; the source names no rate. Fine-tuning at Adam's default 1e-3 forgets ImageNet
+
+See = Callable[[Backbone, Batch, np.random.Generator], tuple[Tensor, Tensor]]
+"""What is learned from a batch: vectors (n, c) with gradients, and the class (n,) of each."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,9 @@ class Lesson:
     class_count: int
     epochs: int
     learning_rate: float = _LEARNING_RATE
+    head_learning_rate: float = _LEARNING_RATE
     seed: int = 0
+    see: See = see_images
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Progress:
     epoch: int  # done
     epochs: int
     loss: float  # mean over the last epoch
-    accuracy: float  # share of its images whose made-up class was recognised
+    accuracy: float  # share of what was seen in it whose made-up class was recognised
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,12 @@ def train_metric(backbone: Backbone, head: MetricLoss, lesson: Lesson, journal: 
     """
     network, loss_module = backbone.module(), head.module()
     learner = nn.ModuleList([network, loss_module])
-    optimizer = torch.optim.Adam(learner.parameters(), lr=lesson.learning_rate)
+    optimizer = torch.optim.Adam(
+        [
+            {"params": network.parameters(), "lr": lesson.learning_rate},
+            {"params": loss_module.parameters(), "lr": lesson.head_learning_rate},
+        ]
+    )
     start = 0 if journal.checkpoint is None else _restore(learner, optimizer, journal.checkpoint)
     network.train()
     try:
@@ -76,29 +86,24 @@ def train_metric(backbone: Backbone, head: MetricLoss, lesson: Lesson, journal: 
         network.eval()
 
 
-def pool(features: Tensor) -> Tensor:
-    """(n, c, h, w) -> (n, c), the mean over positions."""
-    return features.mean(dim=(2, 3))
-
-
 def _train_epoch(
     backbone: Backbone, head: MetricLoss, lesson: Lesson, optimizer: torch.optim.Optimizer, epoch: int
 ) -> tuple[float, float]:
     random = np.random.default_rng([lesson.seed, epoch])
     torch.manual_seed(int(random.integers(1 << 62)))  # dropout, where a backbone has it
-    device = next(backbone.module().parameters()).device
-    losses, hits = 0.0, 0
+    losses, hits, count = 0.0, 0, 0
     for chosen in _split_batches(len(lesson.images), random):
-        made, classes = make_batch(lesson.images[chosen], lesson.parts[chosen], lesson.class_count, random)
-        truth = torch.from_numpy(classes).to(device)
-        features = pool(backbone.features(to_tensor(made).to(device)))
-        loss = head.loss(features, truth)
+        originals, parts = lesson.images[chosen], lesson.parts[chosen]
+        made, classes = make_batch(originals, parts, lesson.class_count, random)
+        vectors, truth = lesson.see(backbone, Batch(originals, made, classes, parts), random)
+        loss = head.loss(vectors, truth)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses += float(loss.detach()) * len(chosen)
-        hits += int((head.logits(features.detach()).argmax(dim=1) == truth).sum())
-    return losses / len(lesson.images), hits / len(lesson.images)
+        losses += float(loss.detach()) * len(truth)
+        hits += int((head.logits(vectors.detach()).argmax(dim=1) == truth).sum())
+        count += len(truth)
+    return losses / count, hits / count
 
 
 def _split_batches(count: int, random: np.random.Generator) -> list[NDArray[np.int64]]:

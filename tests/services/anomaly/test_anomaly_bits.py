@@ -27,7 +27,8 @@ ENGINES = {
     "patch": PatchOptions(64),
     "place": PatchOptions(64, same_place=True),
     "padim": PadimOptions(64, 20),
-    "metric": MetricOptions("arcface", 2, epochs=1, input_side_px=64),
+    "metric": MetricOptions("original", "arcface", 2, epochs=1, input_side_px=64),
+    "metric patches": MetricOptions("patches", "arcface", 2, epochs=1, input_side_px=64),
 }
 NORMALS = draw_parts(8)
 
@@ -88,7 +89,7 @@ async def until(is_so):
 @pytest.fixture(scope="module", params=ENGINES)
 def offline(request):
     """A detector on a network of timm, as it is made, so that no weights are needed."""
-    backbone = "small" if request.param == "metric" else "mobilenetv2_100"
+    backbone = "small" if request.param.startswith("metric") else "mobilenetv2_100"
     plan = Plan(ENGINES[request.param], backbone)
     return enroll_parts(train_model(plan, NORMALS, Framing(), None, CPU, SILENT), NORMALS)
 

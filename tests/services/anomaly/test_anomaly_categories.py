@@ -19,7 +19,7 @@ PATCHES = {
     "same place": PatchOptions(192, same_place=True),
     "gaussians": PadimOptions(192, 20),
 }
-ENGINES = PATCHES | {"outlier factor": MetricOptions(L2_SOFTMAX, class_count=2, epochs=1, input_side_px=64)}
+ENGINES = PATCHES | {"outlier factor": MetricOptions("original", L2_SOFTMAX, class_count=2, epochs=1, input_side_px=64)}
 
 
 @pytest.fixture(scope="session")

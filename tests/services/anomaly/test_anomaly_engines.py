@@ -10,6 +10,8 @@ from anomaly_parts import SILENT, draw_part, draw_parts, enroll_parts, train_par
 from services.anomaly.backbones import open_backbone
 from services.anomaly.engines.coreset import choose_spread
 from services.anomaly.engines.defects import DISTORTION, LINE, NORMAL, PartLocator, distort, draw_line, make_batch
+from services.anomaly.engines.examples import Batch, see_cells
+from services.anomaly.engines.levels import join_levels
 from services.anomaly.engines.losses import AdaCos, ArcFace, L2Softmax, open_loss
 from services.anomaly.engines.metric import OutlierFactor, compute_grad_cam
 from services.anomaly.engines.training import Journal, Lesson, train_metric
@@ -126,12 +128,45 @@ def test_adacos_over_two_classes_and_unknown_losses_are_refused():
         open_loss("triplet", 7, 3)
 
 
+# --- what is learned from a batch
+
+
+def make_seen(kind):
+    """One image whose cell (2, 3) of stride 8 is changed, and one that is not; the part is the upper half."""
+    originals = np.full((2, 64, 64, 3), 100, np.uint8)
+    made = originals.copy()
+    made[0, 16:24, 24:32] = 180
+    made[0, 24:26, 24:25] = 180  # the cell below it is only touched
+    parts = np.zeros((2, 64, 64), bool)
+    parts[:, :32] = True
+    return Batch(originals, made, np.array([kind, NORMAL]), parts)
+
+
+@pytest.mark.parametrize("kind", [LINE, DISTORTION])
+def test_cells_have_the_class_of_the_defect_that_changed_them(kind):
+    backbone = open_backbone("small", None)
+    vectors, classes = see_cells(backbone, make_seen(kind), np.random.default_rng(0))
+    assert classes.tolist() == [kind] + [NORMAL] * (2 * 4 * 8 - 2)  # of the upper halves, without the touched one
+    image = to_tensor(make_seen(kind).images[:1])
+    assert torch.allclose(vectors[0], join_levels(backbone.levels(image))[0, :, 2, 3], atol=1e-5)
+
+
+def test_a_batch_of_large_defects_has_as_many_normal_cells_as_defective_ones():
+    batch = make_seen(LINE)
+    batch.images[0, :32] = 180
+    batch.images[0, :16, :16] = 100
+    images = np.concatenate([batch.images] * 4)
+    many = Batch(np.concatenate([batch.originals] * 4), images, np.tile(batch.classes, 4), np.ones((8, 64, 64), bool))
+    _, classes = see_cells(open_backbone("small", None), many, np.random.default_rng(0))
+    assert int((classes == LINE).sum()) == int((classes == NORMAL).sum()) == 4 * 28
+
+
 # --- training
 
 
 def make_lesson(epochs, seed=0):
     images = np.stack([np.dstack([draw_part(n)] * 3)[16:80, 16:80] for n in range(36)])
-    return Lesson(images, np.ones(images.shape[:3], bool), 3, epochs, 2e-3, seed)
+    return Lesson(images, np.ones(images.shape[:3], bool), 3, epochs, 2e-3, 2e-3, seed)
 
 
 def weigh(backbone, head):
@@ -204,7 +239,7 @@ def test_grad_cam_shows_what_raises_the_made_up_class_and_needs_no_hooks():
 
 @pytest.mark.parametrize(("loss", "classes"), [("adacos", 3), ("arcface", 2), ("l2_softmax", 3)])
 def test_each_metric_detector_scores_itself_lowest_and_shows_where(loss, classes):
-    model = train_parts(MetricOptions(loss, classes, epochs=1, input_side_px=64))
+    model = train_parts(MetricOptions("original", loss, classes, epochs=1, input_side_px=64))
     detector = enroll_parts(model, draw_parts(8))
     verdict = detector.score_image(draw_part(3), heatmap_side=48)
     assert verdict.nearest_item == "3"
@@ -216,11 +251,22 @@ def test_each_metric_detector_scores_itself_lowest_and_shows_where(loss, classes
 
 
 def test_metric_learning_tells_drawn_defects_from_normal_parts():
-    model = train_parts(MetricOptions("arcface", 2, epochs=25, input_side_px=96), count=32)
+    model = train_parts(MetricOptions("original", "arcface", 2, epochs=25, input_side_px=96), count=32)
     detector = enroll_parts(model, draw_parts(32))
     good = [detector.measure(draw_part(100 + n)) for n in range(8)]
     bad = [detector.measure(draw_part(200 + n, defect=True)) for n in range(8)]
     assert np.median(bad) > max(good)
+
+
+def test_a_network_that_learned_from_cells_tells_defects_it_never_saw_and_shows_where():
+    model = train_parts(MetricOptions("patches", epochs=10, input_side_px=96, same_place=True), prepared=True, count=16)
+    detector = enroll_parts(model, draw_parts(16))
+    good = [detector.measure(draw_part(100 + n)) for n in range(8)]
+    bad = [detector.measure(draw_part(200 + n, defect=True)) for n in range(8)]
+    assert min(bad) > max(good)
+    heat = detector.score_image(draw_part(205, defect=True), heatmap_side=96).heatmap
+    assert heat[24:36, 54:66].max() > 2 * heat[:, :30].max()  # the defect, and the other end of the bar
+    assert detector.measure(draw_part(3)) == 0
 
 
 # --- coreset
@@ -237,7 +283,7 @@ def test_the_coreset_leaves_nothing_far_from_a_chosen_vector():
 
 
 def test_unit_features_have_length_one():
-    model = train_parts(MetricOptions("adacos", 3, epochs=1, input_side_px=64))
+    model = train_parts(MetricOptions("original", "adacos", 3, epochs=1, input_side_px=64))
     embedding = enroll_parts(model, draw_parts(2)).contribute_item(draw_part(0))
     assert np.linalg.norm(embedding.vectors.astype(np.float64)) == pytest.approx(1, abs=2e-3)
 

@@ -131,7 +131,9 @@ def test_a_model_that_is_damaged_is_refused(raw_model):
         load_model(save_model(raw_model)[:-100], CPU)
 
 
-@pytest.mark.parametrize("options", [QUICK, MetricOptions("arcface", 2, 1, 64)])
+@pytest.mark.parametrize(
+    "options", [QUICK, MetricOptions("original", "arcface", 2, 1, 64), MetricOptions("patches", "arcface", 2, 1, 64)]
+)
 def test_a_stored_model_keeps_plan_mask_and_weights(options):
     model = train_parts(options, prepared=True)
     read = load_model(save_model(model), CPU)

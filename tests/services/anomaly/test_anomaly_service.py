@@ -91,7 +91,9 @@ async def test_a_detector_is_trained_enrolled_calibrated_evaluated_and_judges_ov
     training = await client.anomaly.train_detector(
         "parts",
         items,
-        engine=mekiki.MetricEngine(mekiki.MetricLoss.ARCFACE, 2, epochs=2, input_size=64),
+        engine=mekiki.MetricEngine(
+            mekiki.MetricLoss.ARCFACE, 2, epochs=2, input_size=64, recipe=mekiki.MetricRecipe.ORIGINAL
+        ),
         backbone="small",
     )
     made = await training.result(timeout_s=200)
@@ -436,6 +438,7 @@ BAD_REQUESTS = [
         "metric.class_count",
     ),
     ("TrainDetector", {"detector": "x", "items": PARTS, "metric": {"epochs": 0}}, "metric.epochs"),
+    ("TrainDetector", {"detector": "x", "items": PARTS, "metric": {"recipe": 9}}, "metric.recipe"),
     (
         "TrainDetector",
         {"detector": "x", "items": PARTS, "metric": {"input_size": 100}},

@@ -45,13 +45,23 @@ class MetricLoss(StrEnum):
     """Loss of the metric engine."""
 
     L2_SOFTMAX = "l2_softmax"
-    """L2-constrained softmax; scored by the local outlier factor."""
+    """L2-constrained softmax; with recipe ORIGINAL scored by the local outlier factor."""
 
     ARCFACE = "arcface"
     """Additive angular margin; scored by the largest cosine to a normal."""
 
     ADACOS = "adacos"
     """Adaptively scaled cosine; scored by the largest cosine to a normal."""
+
+
+class MetricRecipe(StrEnum):
+    """What the metric engine compares."""
+
+    ORIGINAL = "original"
+    """One vector per image; heat maps by Grad-CAM of the made-up classes."""
+
+    PATCHES = "patches"
+    """One vector for every 8 x 8 pixels, each with a class of its own and compared with the nearest normal one."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +73,12 @@ class MetricEngine:
     """2 (normal, line) or 3 (and distortion); default 3."""
 
     epochs: int | None = None
-    """Rounds over the items, 1 to 500; default 10."""
+    """Rounds over the items, 1 to 500; default 5, with recipe ORIGINAL 10."""
 
     input_size: int | None = None
     """Images get the pixels of a square of this side, aspect ratio kept; 32 to 1024, a multiple of 32; default 224."""
+
+    recipe: MetricRecipe = MetricRecipe.PATCHES
 
     def to_proto(self) -> anomaly_pb2.MetricEngine:
         """For the wire."""
@@ -75,6 +87,7 @@ class MetricEngine:
             class_count=self.class_count,
             epochs=self.epochs,
             input_size=self.input_size,
+            recipe=number_of(anomaly_pb2.MetricRecipe, self.recipe),
         )
 
     @classmethod
@@ -85,6 +98,7 @@ class MetricEngine:
             class_count=engine.class_count if engine.HasField("class_count") else None,
             epochs=engine.epochs if engine.HasField("epochs") else None,
             input_size=engine.input_size if engine.HasField("input_size") else None,
+            recipe=MetricRecipe(word_of(anomaly_pb2.MetricRecipe, engine.recipe) or "patches"),
         )
 
 

@@ -15,7 +15,8 @@ Report = Annotated[
     Path | None,
     typer.Option(help="Folder for a report: HTML with pictures, and JSON. A terminal gets one anyway, and opens it."),
 ]
-EXTRA = "a report draws: pip install 'mekiki[demo]'"
+INSTALL = "pip install 'mekiki[demo]'"
+EXTRA = f"a report draws: {INSTALL}"
 JSON = "report.json"
 
 

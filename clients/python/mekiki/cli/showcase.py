@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from mekiki.cli.reporting import INSTALL
 from mekiki.cli.session import Json, open_client, reporting
 from mekiki.errors import Unavailable
 
-EXTRA = "this command renders and draws: pip install 'mekiki[demo]'"
+EXTRA = f"this command renders and draws: {INSTALL}"
 
 
 def sample_parts(

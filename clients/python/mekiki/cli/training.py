@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from mekiki import Detector, Engine, ItemFilter, ItemForm, MetricEngine, MetricLoss, PadimEngine, PatchEngine
+from mekiki import (
+    Detector,
+    Engine,
+    ItemFilter,
+    ItemForm,
+    MetricEngine,
+    MetricLoss,
+    MetricRecipe,
+    PadimEngine,
+    PatchEngine,
+)
 from mekiki.cli.codes import EPILOG
 from mekiki.cli.datasets import DatasetName, Labels, Splits
 from mekiki.cli.detectors import DetectorName, FalseAlarmRate, enroll_all, say_thresholds, select_items
@@ -35,6 +45,7 @@ def detector(  # noqa: PLR0913 -- a command's options
     *,
     engine: Annotated[EngineName, typer.Option(help="How it tells normal from not.")] = EngineName.PATCH,
     loss: Annotated[MetricLoss, typer.Option(help="Of the metric engine.")] = MetricLoss.ADACOS,
+    recipe: Annotated[MetricRecipe, typer.Option(help="Of the metric engine.")] = MetricRecipe.PATCHES,
     epochs: Epochs = None,
     prepared: Annotated[bool, typer.Option("--prepared", help="Train and judge prepared images.")] = False,
     split: Splits = None,
@@ -55,7 +66,7 @@ def detector(  # noqa: PLR0913 -- a command's options
     wanted = replace(select_items(dataset, split, label, otherwise="train"), form=form)
     engines: dict[EngineName, Engine] = {
         EngineName.PATCH: PatchEngine(),
-        EngineName.METRIC: MetricEngine(loss=loss, epochs=epochs),
+        EngineName.METRIC: MetricEngine(loss=loss, epochs=epochs, recipe=recipe),
         EngineName.PADIM: PadimEngine(),
     }
     how = engines[engine]

@@ -100,8 +100,8 @@ def _read_engine(kind: str, options: Mapping[str, str]) -> Engine:
 
 
 def _read_value(key: str, value: str) -> object:
-    if key == "loss":
-        return f"METRIC_LOSS_{value.upper()}"
+    if key in {"loss", "recipe"}:
+        return f"METRIC_{key.upper()}_{value.upper()}"
     try:
         read: object = json_words.loads(value)
     except ValueError:
