@@ -1,6 +1,5 @@
 """Scores normal items as a line's images would be: each as one category, and none against itself."""
 
-from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -10,13 +9,11 @@ from numpy.typing import NDArray
 import mekiki
 from mekiki.types.v1 import types_pb2
 from services.anomaly.entries import About
-from services.anomaly.examine import SCORING
+from services.anomaly.examine import SCORING, Report
 from services.anomaly.intake import take_items
 from services.anomaly.model import Detector
 from services.anomaly.threshold import check_enough, split_folds
 from services.runtime.errors import FailedPrecondition
-
-Report = Callable[[str, int, int], None]  # phase, done, total
 
 
 @dataclass(frozen=True)

@@ -199,9 +199,9 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         await self._codec.close()
 
     async def _score(self, request: anomaly_pb2.ScoreImageRequest) -> anomaly_pb2.ScoreImageResponse:
-        entry, detector = await self._shelf.take(messages.read_reference(request.detector))
         side = messages.read_heatmap_side(request)
         category = messages.read_category(request.category, "category") or None
+        entry, detector = await self._shelf.take(messages.read_reference(request.detector), category)
         self._scoring.check_room()
         taken = await self._intake.take(request.image, entry.about)
         self._check_answer_size(taken.placement.shape, side)

@@ -59,8 +59,10 @@ class Shelf:
         await self._follower.read()
         return self._view
 
-    async def take(self, reference: Reference) -> tuple[Entry, Detector]:
+    async def take(self, reference: Reference, category: str | None = None) -> tuple[Entry, Detector]:
         """A version of a detector with its bank: a little behind, and more where the store is away.
+
+        A category that is not known is looked for in the bank as it is now.
 
         Raises:
             NotFound: an unknown name or version.
@@ -71,6 +73,9 @@ class Shelf:
         loaded = await self._load(entry)
         await self._follow_calibration(entry)  # it may have changed while the detector was being loaded
         await loaded.follower.follow()
+        if category is not None and category not in loaded.bank.snapshot.categories:
+            # Its first item may have been enrolled just now, and whoever waited for that must not miss it.
+            await loaded.follower.catch_up()
         return entry, self._assemble(entry, loaded)
 
     async def take_bank(self, reference: Reference) -> tuple[Entry, Detector, Bank]:

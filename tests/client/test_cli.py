@@ -329,6 +329,17 @@ def test_training_a_detector_enrols_and_calibrates_it(server, mekiki):
     assert "another version serves; `mekiki promote parts@1`" in mekiki("train", "detector", "parts", "screws").stdout
 
 
+def test_training_a_detector_of_several_kinds_enrols_each_in_its_category(server, mekiki):
+    items = [codec_pb2.Item(item_id=kind, labels=[kind]) for kind in ("bolt", "nut")]
+    server.answers["ReadItems"] = lambda _r, _c: iter([codec_pb2.ReadItemsResponse(item=item) for item in items])
+    ends_with(server, "TrainDetector", anomaly_pb2.TrainDetectorResponse(detector=anomaly_pb2.Detector(name="parts")))
+    ends_with(server, "CalibrateDetector", anomaly_pb2.CalibrateDetectorResponse())
+    result = mekiki("train", "detector", "parts", "kinds", "--category-from-label")
+    assert result.exit_code == ExitCode.DONE, result.output
+    enrolled = [(item.item_id, item.category) for item in server.calls("EnrollItems")[0].requests[0].items]
+    assert enrolled == [("bolt", "bolt"), ("nut", "nut")]
+
+
 def test_enrolling_takes_the_items_that_are_meant(server, mekiki):
     items = [codec_pb2.ReadItemsResponse(item=codec_pb2.Item(item_id=str(i))) for i in range(20)]
     server.answers["ReadItems"] = lambda _r, _c: iter(items)

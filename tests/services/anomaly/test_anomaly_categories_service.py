@@ -79,6 +79,14 @@ async def test_an_unknown_category_is_not_found(anomaly):
         await anomaly.score_image("parts", BAR, category="nut")
 
 
+async def test_a_category_that_another_replica_has_just_enrolled_is_known_at_once(anomaly, catalogue, raw_model):
+    elsewhere = catalogue.open_bank(catalogue.read().find(Reference("parts")), raw_model.engine.layout)
+    stranger = Detector(raw_model, elsewhere.snapshot, None, CPU).contribute_item(RING[::-1])
+    for number in range(5):
+        elsewhere.enroll([(f"new-{number}", f"new-{number}", stranger)])
+        assert (await anomaly.score_image("parts", RING, category=f"new-{number}")).category == f"new-{number}"
+
+
 async def test_a_detector_counts_its_categories_and_forgets_them(anomaly):
     described = await anomaly.get_detector("parts")
     assert (described.categories, described.enrolled_count) == ({"bar": 8, "ring": 8}, 16)

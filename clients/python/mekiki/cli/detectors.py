@@ -22,6 +22,9 @@ ENROLL_STEP = 16  # items a call: the progress bar moves between calls
 
 DetectorName = Annotated[str, typer.Argument(metavar="DETECTOR", help="Name of the detector, or name@version.")]
 Category = Annotated[str, typer.Option(help="Category of the parts, where the detector judges several.")]
+CategoryFromLabel = Annotated[
+    bool, typer.Option("--category-from-label", help="The category of each item is its first label.")
+]
 FalseAlarmRate = Annotated[float | None, typer.Option(help="At most this share of normals; default 0.01.")]
 
 
@@ -47,9 +50,7 @@ def enroll(  # noqa: PLR0913 -- a command's options
     dataset: DatasetName,
     *,
     category: Category = "",
-    category_from_label: Annotated[
-        bool, typer.Option("--category-from-label", help="The category of each item is its first label.")
-    ] = False,
+    category_from_label: CategoryFromLabel = False,
     split: Splits = None,
     label: Labels = None,
     address: Address = DEFAULT_ADDRESS,
@@ -63,9 +64,8 @@ def enroll(  # noqa: PLR0913 -- a command's options
     # encoded, or lies in another one, can be enrolled too.
     wanted = select_items(dataset, split, label, otherwise="train")
     with session(address, json=json) as (client, output):
-        if category and category_from_label:
-            raise ValueError("--category and --category-from-label exclude each other")
-        enrolled = enroll_all(client, output, detector, wanted, None if category_from_label else category)
+        chosen = choose_category(category, from_label=category_from_label)
+        enrolled = enroll_all(client, output, detector, wanted, chosen)
         output.say(
             f"{detector}: {enrolled.enrolled_count} enrolled, {enrolled.duplicate_count} had been there; "
             f"bank version {enrolled.bank_version}"
@@ -76,6 +76,13 @@ def enroll(  # noqa: PLR0913 -- a command's options
 def select_items(dataset: str, split: list[str] | None, label: list[str] | None, *, otherwise: str) -> ItemFilter:
     """The items that a command means; those of split `otherwise` where it was given neither splits nor labels."""
     return ItemFilter(dataset, labels=label or (), splits=split or ([] if label else [otherwise]))
+
+
+def choose_category(category: str, *, from_label: bool) -> str | None:
+    """The category that a command means, None for each item's first label. Raises ValueError where it means both."""
+    if category and from_label:
+        raise ValueError("--category and --category-from-label exclude each other")
+    return None if from_label else category
 
 
 def enroll_all(

@@ -19,7 +19,16 @@ from mekiki import (
 )
 from mekiki.cli.codes import EPILOG
 from mekiki.cli.datasets import DatasetName, Labels, Splits
-from mekiki.cli.detectors import DetectorName, FalseAlarmRate, enroll_all, say_thresholds, select_items
+from mekiki.cli.detectors import (
+    Category,
+    CategoryFromLabel,
+    DetectorName,
+    FalseAlarmRate,
+    choose_category,
+    enroll_all,
+    say_thresholds,
+    select_items,
+)
 from mekiki.cli.output import Output
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
 
@@ -48,6 +57,8 @@ def detector(  # noqa: PLR0913 -- a command's options
     recipe: Annotated[MetricRecipe, typer.Option(help="Of the metric engine.")] = MetricRecipe.PATCHES,
     epochs: Epochs = None,
     prepared: Annotated[bool, typer.Option("--prepared", help="Train and judge prepared images.")] = False,
+    category: Category = "",
+    category_from_label: CategoryFromLabel = False,
     split: Splits = None,
     label: Labels = None,
     backbone: Backbone = "",
@@ -61,6 +72,7 @@ def detector(  # noqa: PLR0913 -- a command's options
 
     The first version of a name serves at once; a later one when `mekiki promote` says so.
     Without --split and --label the items are those of split "train"; they must all be normal.
+    One detector may judge several categories of parts: each has normals and a threshold of its own.
     """
     form = ItemForm.PREPARED if prepared else ItemForm.ORIGINAL
     wanted = replace(select_items(dataset, split, label, otherwise="train"), form=form)
@@ -71,12 +83,13 @@ def detector(  # noqa: PLR0913 -- a command's options
     }
     how = engines[engine]
     with session(address, json=json) as (client, output):
+        chosen = choose_category(category, from_label=category_from_label)
         operation = client.anomaly.train_detector(name, wanted, engine=how, backbone=backbone, seed=seed)
         trained = follow(operation, output, f"training {name}")
         output.say(trained.weights.description)
         # Its own encoding, so that just the pixels that it was trained on are enrolled.
         made = trained.reference
-        enroll_all(client, output, made, replace(wanted, encoding_id=trained.encoding_id))
+        enroll_all(client, output, made, replace(wanted, encoding_id=trained.encoding_id), chosen)
         if calibrate:
             calibration = client.anomaly.calibrate_detector(made, wanted, false_alarm_rate=false_alarm_rate)
             follow(calibration, output, f"calibrating {made}")
