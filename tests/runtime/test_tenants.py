@@ -38,9 +38,9 @@ OWN, FOREIGN = (
 # What a request says in text and is no name of a data set, detector or classifier. A new field belongs either here or,
 # with its name, to tenants.NAME_FIELDS.
 NO_NAMES = {
-    "annotation_id", "backbone", "category", "encoding_id", "etag", "group", "id", "item_id", "item_ids", "label", "labels",
-    "layer", "normal_labels", "page_token", "paths", "reference_item_id", "reference_splits", "sha256", "skip_labels",
-    "source", "split", "splits",
+    "annotation_id", "backbone", "category", "encoding_id", "etag", "group", "id", "item_id", "item_ids", "label",
+    "labels", "layer", "normal_labels", "page_token", "paths", "reference_item_id", "reference_splits", "sha256",
+    "skip_labels", "source", "split", "splits",
 }  # fmt: skip
 
 
