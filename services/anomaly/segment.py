@@ -19,7 +19,7 @@ class _Index(Protocol):
     def find(
         self, vectors: NDArray[np.float32], cells: NDArray[np.int32], barred: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
-        """(m, k) row numbers for queries (m, d) in cells (m,), -1 for none; `barred` (rows,) says which do not count."""
+        """(m, k) rows by number, -1 for none, for queries (m, d) in cells (m,); those `barred` (rows,) do not count."""
         ...
 
     def find_anywhere(self, vectors: NDArray[np.float32], barred: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -36,7 +36,7 @@ class VectorIndex:
         cells: NDArray[np.int32],  # noqa: ARG002 - any row may match
         barred: NDArray[np.bool_],
     ) -> NDArray[np.int64]:
-        """(m, k) numbers of the rows nearest to each query (m, d), -1 where there are fewer; barred ones may be among."""
+        """(m, k) numbers of the rows nearest to each query (m, d), -1 where there are fewer; also of barred ones."""
         chosen: dict[str, Any] = {}
         if self._inverted is not None:  # of lists the more, the fewer rows in them count: so recall stays what it was
             counted = len(barred) - int(np.count_nonzero(barred))
