@@ -87,6 +87,13 @@ def test_a_cell_without_neighbours_is_compared_with_all_cells():
     assert look(bank.snapshot, embed(2, cells=[23]))[0][1] == "corner"
 
 
+def test_a_cell_is_asked_for_once():
+    bank = open_bank(CELLS)
+    bank.enroll(contribute("a"))
+    with pytest.raises(ValueError, match="at most once"):
+        look(bank.snapshot, embed(2, cells=[5, 5]))
+
+
 def test_enrolling_again_changes_nothing():
     bank = open_bank(FLAT)
     first = bank.enroll(contribute(*"ab"))
