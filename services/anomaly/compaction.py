@@ -20,7 +20,7 @@ class Sizes:
     """What is small and what is large."""
 
     quick_bytes: int = 4 << 20  # of vectors: most that an enrolment writes again
-    indexed_rows: int = 50_000  # from so many rows on a segment gets lists
+    indexed_rows: int = 10_000  # from so many rows on a segment gets lists
     largest_bytes: int = 512 << 20  # of vectors: beyond it the search through one more segment is cheaper than a merge
 
 
