@@ -81,6 +81,27 @@ def test_an_evaluations_report_shows_the_mistakes_and_warns(measured, mekiki, tm
     assert {call.requests[0].detector for call in measured.calls("ScoreImage")} == {"parts@7"}
 
 
+def test_a_report_holds_each_item_against_the_threshold_of_its_category(measured, mekiki, tmp_path):
+    thresholds = [
+        anomaly_pb2.Threshold(value=v, category=kind, normal_count=30) for v, kind in ((0.5, "a"), (0.8, "b"))
+    ]
+    detector = anomaly_pb2.Detector(name="parts", version=7, thresholds=thresholds)
+    measured.answers["GetDetector"] = lambda _r, _c: anomaly_pb2.GetDetectorResponse(detector=detector)
+    items = scores()
+    for item, kind in zip(items, "abbb", strict=True):  # good .1 and .7, bent .3 and .9
+        item.category = kind
+    rates = {name: anomaly_pb2.Rate(count=1, total=2) for name in ("false_alarms", "misses")}
+    ends_with(measured, "EvaluateDetector", evaluation(scores=items, f1=0.5, **rates))
+    result = mekiki("evaluate", "parts", "screws", "--report", tmp_path / "out")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert [line[:12] for line in result.stdout.splitlines() if "threshold" in line] == ["a: threshold", "b: threshold"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The thresholds of 2 categories were set from 60 normals" in page
+    assert "judged as b" in page
+    shown = {path.name for path in (tmp_path / "out" / "pictures").iterdir() if "heat" not in path.name}
+    assert shown == {"miss-1.jpg", "found-1.jpg", "passed-1.jpg", "passed-2.jpg"}  # .7 is no false alarm of b
+
+
 def test_without_a_terminal_nothing_is_written_unasked(measured, mekiki):
     ends_with(measured, "EvaluateDetector", evaluation())
     assert "report" not in mekiki("evaluate", "parts", "screws").stdout
