@@ -144,7 +144,8 @@ def encode(  # noqa: PLR0913 -- a command's options
             f"{encoding.encoding_id}: {encoding.item_count} items, {encoding.width} x {encoding.height} pixels, "
             f"{encoding.stored_bytes:,} bytes, {len(encoding.unaligned)} unaligned"
         )
-        output.table(["unaligned", "reason"], encoding.unaligned.items())
+        if encoding.unaligned:
+            output.table(["unaligned", "reason"], encoding.unaligned.items())
         output.value(made)
 
 

@@ -99,10 +99,11 @@ def _level(points: list[tuple[float, float]], axis: int) -> bool:
 
 
 def draw_boxes(rows: Sequence[tuple[str, Sequence[float]]], title: str) -> str:
-    """Return a box plot: the median in the box of the middle half, whiskers to the ends, every value as a dot."""
+    """Return a box plot of shares: the median, the box of the middle half, whiskers to the ends, all values as dots."""
     left, right, row_height = 190.0, WIDTH - 58, 46.0
     bottom = 8 + row_height * len(rows)
     low, high = _span([value for _, values in rows for value in values])
+    high = min(high, 1.0)
 
     def place(value: float) -> float:
         return left + (value - low) / (high - low) * (right - left)
