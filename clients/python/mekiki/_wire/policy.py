@@ -59,8 +59,8 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
 )
 _OTHER = Verb(60, repeatable=False)
 
-START_TIMEOUT_S = 30.0
-"""Deadline of starting long work; the work itself has none."""
+START_TIMEOUT_S = 120.0
+"""Deadline of starting long work, of which the first has the server load its networks' library; the work has none."""
 
 STREAM_TIMEOUT_S = 24 * 3600.0
 """Deadline of a stream of frames unless the caller gives one: a line's camera runs for a shift, not for ever."""
