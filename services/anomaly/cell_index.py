@@ -5,6 +5,9 @@ the (at most nine) queries around it, and are read from memory once instead of n
 the cells as lists, which reads them query by query, takes up to twice as long (docs/measurements.md).
 """
 
+from collections.abc import Sequence
+from functools import cache
+
 import faiss
 import numpy as np
 import torch
@@ -28,78 +31,102 @@ class CellIndex:
 
     def __init__(self, rows: Rows, grid: tuple[int, int]) -> None:
         order = np.argsort(rows.cells, kind="stable")
-        present, starts, counts = np.unique(rows.cells[order], return_index=True, return_counts=True)
+        self.present, starts, counts = np.unique(rows.cells[order], return_index=True, return_counts=True)
+        self.place = self.present.tobytes()
+        """Equal for indices of rows in the same cells, which can be searched as one."""
+        self.grid = grid
+        self.table = np.full((len(counts), int(counts.max())), -1, dtype=np.int64)  # (slots, depth) numbers of rows
         places = np.arange(len(order)) - np.repeat(starts, counts)
-        self._table = np.full((len(present), int(counts.max())), -1, dtype=np.int64)  # (slots, depth) numbers of rows
-        self._table[np.repeat(np.arange(len(present)), counts), places] = order
-        vectors = rows.vectors[self._table].astype(np.float32)  # (slots, depth, d)
-        squares = np.einsum("sdc,sdc->sd", vectors, vectors)
-        squares[self._table < 0] = np.inf
-        self._rows = rows
+        self.table[np.repeat(np.arange(len(counts)), counts), places] = order
+        vectors = rows.vectors[self.table].astype(np.float32)  # (slots, depth, d)
+        self.squares = np.einsum("sdc,sdc->sd", vectors, vectors)
+        self.squares[self.table < 0] = np.inf
         # Channels before depth: the other way round the same products take up to three times as long (oneMKL).
-        self._vectors, self._squares = torch.from_numpy(np.ascontiguousarray(vectors.transpose(0, 2, 1))), squares
-        self._around = _list_neighbours(grid)
-        self._present = present
-        self._slots = np.full(grid[0] * grid[1] + 1, -1, dtype=np.int64)  # of each cell; the last: beyond the border
-        self._slots[present] = np.arange(len(present))
+        self.vectors = torch.from_numpy(np.ascontiguousarray(vectors.transpose(0, 2, 1)))
+        self._rows = rows
 
-    def find(
-        self, vectors: NDArray[np.float32], cells: NDArray[np.int32], barred: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
-        """(m, 4) numbers of the rows nearest to each query, -1 for none: of each cell around it two at most.
-
-        Args:
-            vectors: (m, d) queries.
-            cells: (m,) the cell of each query, each at most once.
-            barred: (rows,) whether each row does not count.
-
-        Raises:
-            ValueError: two queries are in one cell.
-        """
-        if len(np.unique(cells)) < len(cells):
-            raise ValueError("each cell must be asked for at most once")
-        asking = np.full(len(self._around) + 1, len(vectors), dtype=np.int64)  # the query of each cell, or the padding
-        asking[cells] = np.arange(len(vectors))
-        queries = torch.from_numpy(np.vstack([-2 * vectors, np.zeros_like(vectors[:1])]))
-        around = asking[self._around[self._present]]  # (slots, 9)
-        shape = (len(self._present) + 1, len(_STEPS), _CANDIDATES_PER_CELL)  # the last slot is that of empty cells
-        found, ranks = np.full(shape, -1, dtype=np.int64), np.full(shape, np.inf, dtype=np.float32)
-        step = max(1, _PRODUCTS // (len(_STEPS) * self._table.shape[1]))
-        for start in range(0, len(self._present), step):
-            block = slice(start, min(start + step, len(self._present)))
-            found[block], ranks[block] = self._rank(block, queries[torch.from_numpy(around[block])], barred)
-        # Seen from a query, the cell one step away sees that query a step the other way.
-        places = (self._slots[self._around[cells]], np.arange(len(_STEPS))[::-1])
-        order = ranks[places].reshape(len(cells), -1).argsort(axis=1)[:, :_CANDIDATES]
-        return np.take_along_axis(found[places].reshape(len(cells), -1), order, axis=1)
-
-    def find_anywhere(self, vectors: NDArray[np.float32], barred: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """(m, 1) numbers of the rows nearest to queries (m, d) in any cell, those that are barred (rows,) apart."""
-        counted = np.flatnonzero(~barred)
-        return counted[faiss.knn(vectors, self._rows.vectors[counted].astype(np.float32), 1)[1]]
-
-    def _rank(
-        self, block: slice, queries: torch.Tensor, barred: NDArray[np.bool_]
+    def find_anywhere(
+        self, vectors: NDArray[np.float32], barred: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Numbers and ranks (slots, 9, 2) of the nearest rows of each slot to each query around it.
-
-        The queries (slots, 9, d) are given times -2. A rank is the squared distance without the query's
-        own square: it orders the rows of one query.
-        """
-        table = self._table[block]
-        squares = np.where(barred[table], np.float32(np.inf), self._squares[block])
-        every = torch.bmm(queries, self._vectors[block]).add_(torch.from_numpy(squares)[:, None, :]).numpy()
-        best = np.empty((*every.shape[:2], _CANDIDATES_PER_CELL), dtype=np.int64)
-        ranks = np.empty(best.shape, dtype=np.float32)
-        for place in range(_CANDIDATES_PER_CELL):
-            nearest = every.argmin(axis=2)[:, :, None]
-            best[:, :, place : place + 1] = nearest
-            ranks[:, :, place : place + 1] = np.take_along_axis(every, nearest, axis=2)
-            np.put_along_axis(every, nearest, np.inf, axis=2)
-        numbers = table[np.arange(len(table))[:, None, None], best]
-        return np.where(np.isinf(ranks), -1, numbers), ranks
+        """Numbers and ranks (m, 1) of the rows nearest to queries (m, d) in any cell, those barred (rows,) apart."""
+        counted = np.flatnonzero(~barred)
+        ranks, found = faiss.knn(vectors, self._rows.vectors[counted].astype(np.float32), 1)
+        return counted[found], ranks
 
 
+def find_by_cell(
+    indices: Sequence[CellIndex],
+    vectors: NDArray[np.float32],
+    cells: NDArray[np.int32],
+    barred: Sequence[NDArray[np.bool_]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """The rows nearest to each query, of each cell around it two at most: (m, 4) the index, the row's number, its rank.
+
+    A rank is the squared distance without the query's own square: it orders the rows of one query; infinite for none.
+
+    Args:
+        indices: with rows in the same cells.
+        vectors: (m, d) queries.
+        cells: (m,) the cell of each query.
+        barred: (rows,) of each index, whether each row does not count.
+
+    Raises:
+        ValueError: two queries are in one cell.
+    """
+    if len(np.unique(cells)) < len(cells):
+        raise ValueError("each cell must be asked for at most once")
+    present, around = indices[0].present, _list_neighbours(indices[0].grid)
+    asking = np.full(len(around) + 1, len(vectors), dtype=np.int64)  # the query of each cell, or the padding
+    asking[cells] = np.arange(len(vectors))
+    queries = torch.from_numpy(np.vstack([-2 * vectors, np.zeros_like(vectors[:1])]))
+    wanted = torch.from_numpy(asking[around[present]])  # (slots, 9)
+    shape = (len(present) + 1, len(_STEPS), _CANDIDATES_PER_CELL)  # the last slot is that of empty cells
+    columns, ranks = np.zeros(shape, dtype=np.int64), np.full(shape, np.inf, dtype=np.float32)
+    depth = sum(index.table.shape[1] for index in indices)
+    step = max(1, _PRODUCTS // (len(_STEPS) * depth))
+    for start in range(0, len(present), step):
+        block = slice(start, min(start + step, len(present)))
+        products = _multiply(indices, block, queries[wanted[block]], barred)
+        columns[block], ranks[block] = _take_lowest(products)
+    slots = np.full(len(around) + 1, -1, dtype=np.int64)  # of each cell; the last: beyond the border
+    slots[present] = np.arange(len(present))
+    # Seen from a query, the cell one step away sees that query a step the other way.
+    near = slots[around[cells]]  # (m, 9)
+    seen = (near, np.arange(len(_STEPS))[::-1])
+    order = ranks[seen].reshape(len(cells), -1).argsort(axis=1)[:, :_CANDIDATES]
+    column = np.take_along_axis(columns[seen].reshape(len(cells), -1), order, axis=1)
+    slot = np.take_along_axis(np.repeat(near, _CANDIDATES_PER_CELL, axis=1), order, axis=1)
+    rank = np.take_along_axis(ranks[seen].reshape(len(cells), -1), order, axis=1)
+    whose = np.repeat(np.arange(len(indices)), [index.table.shape[1] for index in indices])
+    table = np.concatenate([index.table for index in indices], axis=1)
+    return whose[column], table[slot, column], rank
+
+
+def _multiply(
+    indices: Sequence[CellIndex], block: slice, queries: torch.Tensor, barred: Sequence[NDArray[np.bool_]]
+) -> NDArray[np.float32]:
+    """(slots, 9, depth of all) the ranks of all rows of some slots for the queries around each, given times -2."""
+    products = []
+    for index, gone in zip(indices, barred, strict=True):
+        squares = np.where(gone[index.table[block]], np.float32(np.inf), index.squares[block])
+        products.append(torch.bmm(queries, index.vectors[block]).add_(torch.from_numpy(squares)[:, None, :]))
+    joined: NDArray[np.float32] = (products[0] if len(products) == 1 else torch.cat(products, dim=2)).numpy()
+    return joined
+
+
+def _take_lowest(products: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Columns and ranks (slots, 9, 2) of the lowest along the last axis; overwrites what it takes."""
+    columns = np.empty((*products.shape[:2], _CANDIDATES_PER_CELL), dtype=np.int64)
+    ranks = np.empty(columns.shape, dtype=np.float32)
+    for place in range(_CANDIDATES_PER_CELL):
+        lowest = products.argmin(axis=2)[:, :, None]
+        columns[:, :, place : place + 1] = lowest
+        ranks[:, :, place : place + 1] = np.take_along_axis(products, lowest, axis=2)
+        np.put_along_axis(products, lowest, np.inf, axis=2)
+    return columns, ranks
+
+
+@cache
 def _list_neighbours(grid: tuple[int, int]) -> NDArray[np.int64]:
     """(rows * columns, 9) each cell and the cells around it, -1 beyond the border."""
     rows, columns = np.divmod(np.arange(grid[0] * grid[1]), grid[1])

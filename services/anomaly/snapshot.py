@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from services.anomaly.engines.engine import Made, Neighbours, NormalItems
 from services.anomaly.memory import Memory
+from services.anomaly.nearest import find_nearest
 from services.anomaly.rows import Rows
 from services.anomaly.segment import Segment
 from services.runtime.errors import FailedPrecondition
@@ -58,16 +59,15 @@ class Snapshot:
         Raises:
             FailedPrecondition: BANK_EMPTY, nothing is left to compare with.
         """
-        queries = vectors.astype(np.float32)
-        distances = np.full(len(queries), np.inf, dtype=np.float32)
-        items = np.full(len(queries), "", dtype=object)
+        living, barred = [], []
         for segment in self.segments:
-            found, owners = segment.nearest(queries, cells, exclude | self.gone(segment))
-            names = segment.names[owners]
-            closer = (found < distances) | ((found == distances) & np.isfinite(found) & (names < items))
-            distances[closer], items[closer] = found[closer], names[closer]
-        if np.isinf(distances).any():
+            gone = segment.rows.mark(exclude | self.gone(segment))
+            if not gone.all():
+                living.append(segment)
+                barred.append(gone[segment.rows.owners])
+        if not living:
             raise FailedPrecondition("BANK_EMPTY", "no normal item is left to compare with: enroll some first")
+        distances, items = find_nearest(living, barred, vectors.astype(np.float32), cells)
         return Neighbours(np.sqrt(distances), tuple(items))
 
     def all_vectors(self, exclude: AbstractSet[str] = frozenset()) -> NDArray[np.float16]:

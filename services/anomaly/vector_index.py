@@ -28,34 +28,46 @@ class VectorIndex:
 
     def __init__(self, rows: Rows, layout: Layout, inverted: Inverted | None) -> None:
         self._inverted = inverted
+        self._is_inner = inverted is None and layout.arrangement == "cosine"
         self._index: Any = _build_index(rows, layout, inverted)  # the stubs of FAISS do not know what its wrappers add
 
     def find(
-        self,
-        vectors: NDArray[np.float32],
-        cells: NDArray[np.int32],  # noqa: ARG002 - any row may match
-        barred: NDArray[np.bool_],
-    ) -> NDArray[np.int64]:
-        """(m, k) numbers of the rows nearest to each query (m, d), -1 where there are fewer; also of barred ones."""
+        self, vectors: NDArray[np.float32], barred: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Numbers and ranks (m, k) of the rows nearest to each query (m, d); a rank is infinite where there is none.
+
+        Args:
+            vectors: queries.
+            barred: (rows,) which rows do not count. Where all that was found is barred, nothing is.
+        """
         chosen: dict[str, Any] = {}
         if self._inverted is not None:  # of lists the more, the fewer rows in them count: so recall stays what it was
             counted = len(barred) - int(np.count_nonzero(barred))
             chosen["nprobe"] = min(self._inverted.probes * len(barred) // counted, len(self._inverted.centroids))
-        return self._search(vectors, _CANDIDATES_WITH_EXCLUSIONS if barred.any() else _CANDIDATES, chosen)
+        count = _CANDIDATES_WITH_EXCLUSIONS if barred.any() else _CANDIDATES
+        found, ranks = self._search(vectors, count, chosen)
+        ranks[barred[found]] = np.inf
+        return found, ranks
 
-    def find_anywhere(self, vectors: NDArray[np.float32], barred: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The same in every list, without the barred ones (rows,)."""
+    def find_anywhere(
+        self, vectors: NDArray[np.float32], barred: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The same in every list, without the barred ones."""
         bits = np.packbits(~barred, bitorder="little")
         chosen: dict[str, Any] = {"sel": faiss.IDSelectorBitmap(len(barred), faiss.swig_ptr(bits))}
         if self._inverted is not None:
             chosen["nprobe"] = len(self._inverted.centroids)
         return self._search(vectors, _CANDIDATES, chosen)
 
-    def _search(self, vectors: NDArray[np.float32], count: int, chosen: dict[str, Any]) -> NDArray[np.int64]:
+    def _search(
+        self, vectors: NDArray[np.float32], count: int, chosen: dict[str, Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         kind: Any = faiss.SearchParameters if self._inverted is None else faiss.SearchParametersIVF
         with _alone_for_few(len(vectors)):
-            found: NDArray[np.int64] = self._index.search(vectors, count, params=kind(**chosen))[1]
-        return found
+            ranks, found = self._index.search(vectors, count, params=kind(**chosen))
+        ranks = -ranks if self._is_inner else ranks
+        ranks[found < 0] = np.inf
+        return found, ranks
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def test_replicas_search_the_same_index_and_answer_with_identical_bits(store):
     fill(here, crowd(), step=20)
     compact(here)
     there = open_bank(FLAT, store)
-    indices = [faiss.serialize_index(bank.snapshot.segments[0]._index._index) for bank in (here, there)]
+    indices = [faiss.serialize_index(bank.snapshot.segments[0].index._index) for bank in (here, there)]
     assert (indices[0] == indices[1]).all()
     assert look(here.snapshot) == look(there.snapshot)
 

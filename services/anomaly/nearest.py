@@ -1,0 +1,113 @@
+"""The nearest rows among several segments: their indices propose a few, and only the best of all are measured.
+
+An index ranks in blocks, on which the last bits of its distances depend. What is returned is computed pair by pair: so
+it does not depend on how a bank is cut into segments or on what else is searched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.anomaly.cell_index import CellIndex, find_by_cell
+from services.anomaly.segment import Segment
+from services.anomaly.vector_index import VectorIndex
+
+_MEASURED = 4  # proposals of a query that are measured
+
+
+@dataclass(frozen=True)
+class _Proposals:
+    """Rows that may be nearest to each of m queries."""
+
+    segments: NDArray[np.int64]  # (m, k) their numbers
+    rows: NDArray[np.int64]  # (m, k) -1 for none
+    ranks: NDArray[np.float32]  # (m, k) the lower, the nearer; infinite for none
+
+    @staticmethod
+    def best_of(several: Sequence["_Proposals"]) -> "_Proposals":
+        """The few with the lowest ranks."""
+        if len(several) == 1 and several[0].rows.shape[1] <= _MEASURED:
+            return several[0]
+        ranks = np.concatenate([each.ranks for each in several], axis=1)
+        order = ranks.argsort(axis=1, kind="stable")[:, :_MEASURED]
+        segments = np.concatenate([each.segments for each in several], axis=1)
+        rows = np.concatenate([each.rows for each in several], axis=1)
+        return _Proposals(*(np.take_along_axis(each, order, axis=1) for each in (segments, rows, ranks)))
+
+
+def find_nearest(
+    segments: Sequence[Segment],
+    barred: Sequence[NDArray[np.bool_]],
+    vectors: NDArray[np.float32],
+    cells: NDArray[np.int32],
+) -> tuple[NDArray[np.float32], NDArray[np.object_]]:
+    """Squared Euclidean distance (m,) and item (m,) of each query's nearest row; of equally near ones the first item.
+
+    Args:
+        segments: each with a row that counts, at least one.
+        barred: (rows,) of each segment, which rows do not count.
+        vectors: (m, d) queries.
+        cells: (m,) the cell of each query; each at most once where rows are arranged by cells.
+    """
+    distances, items = _measure(segments, vectors, _propose(segments, barred, vectors, cells))
+    lost = np.flatnonzero(np.isinf(distances))  # rare: all that was proposed is barred, or there is nothing near
+    if lost.size:
+        found = [
+            _from_segment(number, *segment.index.find_anywhere(vectors[lost], which))
+            for number, (segment, which) in enumerate(zip(segments, barred, strict=True))
+            if segment.index is not None
+        ]
+        if found:
+            distances[lost], items[lost] = _measure(segments, vectors[lost], _Proposals.best_of(found))
+    return distances, items
+
+
+def _propose(
+    segments: Sequence[Segment],
+    barred: Sequence[NDArray[np.bool_]],
+    vectors: NDArray[np.float32],
+    cells: NDArray[np.int32],
+) -> _Proposals:
+    found = []
+    by_cell: dict[bytes, list[int]] = {}
+    for number, segment in enumerate(segments):
+        if isinstance(segment.index, CellIndex):
+            by_cell.setdefault(segment.index.place, []).append(number)
+        elif isinstance(segment.index, VectorIndex):
+            found.append(_from_segment(number, *segment.index.find(vectors, barred[number])))
+    for numbers in by_cell.values():  # segments with rows in the same cells, as one: the usual case is a single group
+        indices = [index for number in numbers if isinstance(index := segments[number].index, CellIndex)]
+        places, rows, ranks = find_by_cell(indices, vectors, cells, [barred[number] for number in numbers])
+        found.append(_Proposals(np.array(numbers)[places], rows, ranks))
+    nothing = np.zeros((len(vectors), 1), dtype=np.int64)
+    found.append(_Proposals(nothing, nothing - 1, np.full(nothing.shape, np.inf, dtype=np.float32)))
+    return _Proposals.best_of(found)
+
+
+def _from_segment(number: int, rows: NDArray[np.int64], ranks: NDArray[np.float32]) -> _Proposals:
+    return _Proposals(np.full(rows.shape, number, dtype=np.int64), rows, ranks)
+
+
+def _measure(
+    segments: Sequence[Segment], vectors: NDArray[np.float32], proposals: _Proposals
+) -> tuple[NDArray[np.float32], NDArray[np.object_]]:
+    """See `find_nearest`; infinite where nothing is proposed."""
+    proposed = np.isfinite(proposals.ranks)
+    difference = np.zeros((*proposals.rows.shape, vectors.shape[1]), dtype=np.float32)
+    items = np.full(proposals.rows.shape, "", dtype=object)
+    for number in np.unique(proposals.segments[proposed]):
+        here = proposed & (proposals.segments == number)
+        rows = proposals.rows[here]
+        difference[here] = segments[number].rows.vectors[rows]
+        items[here] = segments[number].names[segments[number].rows.owners[rows]]
+    difference -= vectors[:, None, :]
+    np.square(difference, out=difference)
+    distances = np.where(proposed, difference.sum(axis=2), np.float32(np.inf))
+    nearest = distances.min(axis=1)
+    tied = proposed & (distances == nearest[:, None])
+    names = items[np.arange(len(items)), tied.argmax(axis=1)]
+    for query in np.flatnonzero(tied.sum(axis=1) > 1):
+        names[query] = min(items[query, tied[query]])
+    return nearest, names
