@@ -9,7 +9,7 @@ from services.runtime.chore import Chore, IsClosed
 from services.runtime.errors import MekikiError
 from services.runtime.logs import get_logger
 
-EVERY_S = 60.0
+EVERY_S = 10.0
 """So often somebody looks whether there is something to do; so long, about, forgotten rows stay in the store."""
 
 REST = 20
