@@ -15,8 +15,9 @@ class RembgProcess:
 
     def __init__(self, model: Path, limits: ChildLimits | None = None) -> None:
         """Takes the model's file, `u2netp.onnx`."""
-        # rembg finds models by this variable, and ours stays as it is.
-        environment = {"U2NET_HOME": str(model.parent)}
+        # rembg finds models by the first. It imports pymatting, whose functions, never called here, numba would compile
+        # on import: a minute and a half where nothing is cached.
+        environment = {"U2NET_HOME": str(model.parent), "NUMBA_DISABLE_JIT": "1"}
         self._child = Child("background removal", "services.codec.rembg_child", [str(model)], environment, limits)
 
     @property
