@@ -17,7 +17,6 @@ from services.anomaly.rows import Rows
 
 _STEPS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
 _PRODUCTS = 1 << 23  # most that are kept at a time: 32 MB
-_CANDIDATES = 4  # of a query
 _CANDIDATES_PER_CELL = 2
 
 
@@ -60,7 +59,7 @@ def find_by_cell(
     cells: NDArray[np.int32],
     barred: Sequence[NDArray[np.bool_]],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """The rows nearest to each query, of each cell around it two at most: (m, 4) the index, the row's number, its rank.
+    """The two rows nearest to each query of each cell around it: (m, 18) the index, the row's number, its rank.
 
     A rank is the squared distance without the query's own square: it orders the rows of one query; infinite for none.
 
@@ -93,13 +92,11 @@ def find_by_cell(
     # Seen from a query, the cell one step away sees that query a step the other way.
     near = slots[around[cells]]  # (m, 9)
     seen = (near, np.arange(len(_STEPS))[::-1])
-    order = ranks[seen].reshape(len(cells), -1).argsort(axis=1)[:, :_CANDIDATES]
-    column = np.take_along_axis(columns[seen].reshape(len(cells), -1), order, axis=1)
-    slot = np.take_along_axis(np.repeat(near, _CANDIDATES_PER_CELL, axis=1), order, axis=1)
-    rank = np.take_along_axis(ranks[seen].reshape(len(cells), -1), order, axis=1)
+    column = columns[seen].reshape(len(cells), -1)
+    slot = np.repeat(near, _CANDIDATES_PER_CELL, axis=1)
     whose = np.repeat(np.arange(len(indices)), [index.table.shape[1] for index in indices])
     table = np.concatenate([index.table for index in indices], axis=1)
-    return whose[column], table[slot, column], rank
+    return whose[column], table[slot, column], ranks[seen].reshape(len(cells), -1)
 
 
 def _multiply(

@@ -22,7 +22,7 @@ class _Proposals:
     """Rows that may be nearest to each of m queries."""
 
     segments: NDArray[np.int64]  # (m, k) their numbers
-    rows: NDArray[np.int64]  # (m, k) -1 for none
+    rows: NDArray[np.int64]  # (m, k) any number where the rank is infinite
     ranks: NDArray[np.float32]  # (m, k) the lower, the nearer; infinite for none
 
     @staticmethod
@@ -46,7 +46,7 @@ def find_nearest(
     """Squared Euclidean distance (m,) and item (m,) of each query's nearest row; of equally near ones the first item.
 
     Args:
-        segments: each with a row that counts, at least one.
+        segments: each with an index and a row that counts, at least one.
         barred: (rows,) of each segment, which rows do not count.
         vectors: (m, d) queries.
         cells: (m,) the cell of each query; each at most once where rows are arranged by cells.
@@ -59,8 +59,7 @@ def find_nearest(
             for number, (segment, which) in enumerate(zip(segments, barred, strict=True))
             if segment.index is not None
         ]
-        if found:
-            distances[lost], items[lost] = _measure(segments, vectors[lost], _Proposals.best_of(found))
+        distances[lost], items[lost] = _measure(segments, vectors[lost], _Proposals.best_of(found))
     return distances, items
 
 
@@ -71,18 +70,16 @@ def _propose(
     cells: NDArray[np.int32],
 ) -> _Proposals:
     found = []
-    by_cell: dict[bytes, list[int]] = {}
+    by_cell: dict[bytes, list[tuple[int, CellIndex]]] = {}
     for number, segment in enumerate(segments):
         if isinstance(segment.index, CellIndex):
-            by_cell.setdefault(segment.index.place, []).append(number)
+            by_cell.setdefault(segment.index.place, []).append((number, segment.index))
         elif isinstance(segment.index, VectorIndex):
             found.append(_from_segment(number, *segment.index.find(vectors, barred[number])))
-    for numbers in by_cell.values():  # segments with rows in the same cells, as one: the usual case is a single group
-        indices = [index for number in numbers if isinstance(index := segments[number].index, CellIndex)]
+    for group in by_cell.values():  # segments with rows in the same cells, as one: the usual case is a single group
+        numbers, indices = zip(*group, strict=True)
         places, rows, ranks = find_by_cell(indices, vectors, cells, [barred[number] for number in numbers])
         found.append(_Proposals(np.array(numbers)[places], rows, ranks))
-    nothing = np.zeros((len(vectors), 1), dtype=np.int64)
-    found.append(_Proposals(nothing, nothing - 1, np.full(nothing.shape, np.inf, dtype=np.float32)))
     return _Proposals.best_of(found)
 
 

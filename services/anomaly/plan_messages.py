@@ -25,7 +25,7 @@ _RECIPES = {
     anomaly_pb2.METRIC_RECIPE_PATCHES: PATCHES,
     anomaly_pb2.METRIC_RECIPE_ORIGINAL: ORIGINAL,
 }
-_EPOCHS = {PATCHES: 5, ORIGINAL: 10}  # five: chosen by defects made on held-out training images
+_EPOCHS = {PATCHES: 5, ORIGINAL: MetricOptions.epochs}  # five: chosen by defects made on held-out training images
 _RECIPE_NUMBERS = {PATCHES: anomaly_pb2.METRIC_RECIPE_PATCHES, ORIGINAL: anomaly_pb2.METRIC_RECIPE_ORIGINAL}
 
 
@@ -57,19 +57,23 @@ def is_prepared(request: anomaly_pb2.TrainDetectorRequest) -> bool:
 
 
 def _read_patch(engine: anomaly_pb2.PatchEngine, prepared: bool, aligned: bool) -> PatchOptions:  # noqa: FBT001
-    side = engine.input_side if engine.HasField("input_side") else _PREPARED_SIDE if prepared else _RAW_SIDE
-    fraction = engine.coreset_fraction if engine.HasField("coreset_fraction") else 0.1
-    check_range("patch.input_side", side, 64, 1024)
+    side = _read_side("patch", engine, prepared)
+    fraction = engine.coreset_fraction if engine.HasField("coreset_fraction") else PatchOptions.coreset_fraction
     check_range("patch.coreset_fraction", fraction, 0.001, 1)
     return PatchOptions(side, fraction, engine.same_place if engine.HasField("same_place") else aligned)
 
 
 def _read_padim(engine: anomaly_pb2.PadimEngine, prepared: bool) -> PadimOptions:  # noqa: FBT001 - private
-    side = engine.input_side if engine.HasField("input_side") else _PREPARED_SIDE if prepared else _RAW_SIDE
-    dimension = engine.dimension if engine.HasField("dimension") else 100
-    check_range("padim.input_side", side, 64, 1024)
+    side = _read_side("padim", engine, prepared)
+    dimension = engine.dimension if engine.HasField("dimension") else PadimOptions.dimension
     check_range("padim.dimension", dimension, 1, 600)
     return PadimOptions(side, dimension)
+
+
+def _read_side(name: str, engine: anomaly_pb2.PatchEngine | anomaly_pb2.PadimEngine, prepared: bool) -> int:  # noqa: FBT001
+    side = engine.input_side if engine.HasField("input_side") else _PREPARED_SIDE if prepared else _RAW_SIDE
+    check_range(f"{name}.input_side", side, 64, 1024)
+    return side
 
 
 def _read_metric(engine: anomaly_pb2.MetricEngine, aligned: bool) -> MetricOptions:  # noqa: FBT001 - private
@@ -78,10 +82,9 @@ def _read_metric(engine: anomaly_pb2.MetricEngine, aligned: bool) -> MetricOptio
         raise InvalidArgument("metric.loss", f"{engine.loss} is no MetricLoss")
     if recipe is None:
         raise InvalidArgument("metric.recipe", f"{engine.recipe} is no MetricRecipe")
-    defaults = MetricOptions(recipe=recipe)
-    classes = engine.class_count if engine.HasField("class_count") else defaults.class_count
+    classes = engine.class_count if engine.HasField("class_count") else MetricOptions.class_count
     epochs = engine.epochs if engine.HasField("epochs") else _EPOCHS[recipe]
-    size = engine.input_size if engine.HasField("input_size") else defaults.input_side_px
+    size = engine.input_size if engine.HasField("input_size") else MetricOptions.input_side_px
     check_range("metric.class_count", classes, 3 if loss == losses.ADACOS else 2, 3)
     check_range("metric.epochs", epochs, 1, 500)
     check_range("metric.input_size", size, 32, 1024)

@@ -66,7 +66,7 @@ class Snapshot:
                 living.append(segment)
                 barred.append(gone[segment.rows.owners])
         if not living:
-            raise FailedPrecondition("BANK_EMPTY", "no normal item is left to compare with: enroll some first")
+            raise _refuse_empty()
         distances, items = find_nearest(living, barred, vectors.astype(np.float32), cells)
         return Neighbours(np.sqrt(distances), tuple(items))
 
@@ -74,7 +74,7 @@ class Snapshot:
         """(n, d) every vector that counts, ordered by item id, without the items in `exclude`."""
         parts = [segment.rows.without(exclude | self.gone(segment)) for segment in self.segments]
         if not any(part.items for part in parts):
-            raise FailedPrecondition("BANK_EMPTY", "no normal item is left to compare with: enroll some first")
+            raise _refuse_empty()
         return Rows.join(parts).vectors
 
     def count(self, exclude: AbstractSet[str] = frozenset()) -> int:
@@ -98,3 +98,7 @@ class Snapshot:
     def _live(self, segment: Segment) -> Iterable[str]:
         gone = self.gone(segment)
         return (item for item in segment.rows.items if item not in gone)
+
+
+def _refuse_empty() -> FailedPrecondition:
+    return FailedPrecondition("BANK_EMPTY", "no normal item is left to compare with: enroll some first")

@@ -44,7 +44,7 @@ class PatchOptions:
 class MetricOptions:
     """Options of engine `metric`."""
 
-    recipe: str = PATCHES
+    recipe: str = ORIGINAL  # of detectors from before there were recipes, too
     loss: str = ADACOS
     class_count: int = 3
     epochs: int = 10
