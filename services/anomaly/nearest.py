@@ -6,6 +6,7 @@ it does not depend on how a bank is cut into segments or on what else is searche
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from services.anomaly.cell_index import CellIndex, find_by_cell
 from services.anomaly.segment import Segment
 from services.anomaly.vector_index import VectorIndex
 
-_MEASURED = 4  # proposals of a query that are measured
+_MEASURED = 4  # proposals of a query that are measured, at most
+_RANK_ERROR = 1e-4  # of the squared lengths that make up a rank; single precision stays far below
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,17 @@ class _Proposals:
     ranks: NDArray[np.float32]  # (m, k) the lower, the nearer; infinite for none
 
     @staticmethod
-    def best_of(several: Sequence["_Proposals"]) -> "_Proposals":
-        """The few with the lowest ranks."""
-        if len(several) == 1 and several[0].rows.shape[1] <= _MEASURED:
-            return several[0]
+    def best_of(several: Sequence["_Proposals"], vectors: NDArray[np.float32]) -> "_Proposals":
+        """The few with the lowest ranks, without those that cannot be nearest to the queries (m, d)."""
         ranks = np.concatenate([each.ranks for each in several], axis=1)
         order = ranks.argsort(axis=1, kind="stable")[:, :_MEASURED]
         segments = np.concatenate([each.segments for each in several], axis=1)
         rows = np.concatenate([each.rows for each in several], axis=1)
-        return _Proposals(*(np.take_along_axis(each, order, axis=1) for each in (segments, rows, ranks)))
+        best = _Proposals(*(np.take_along_axis(each, order, axis=1) for each in (segments, rows, ranks)))
+        lowest = best.ranks[:, 0]
+        error = _RANK_ERROR * (np.abs(lowest) + np.einsum("md,md->m", vectors, vectors))
+        best.ranks[best.ranks > (lowest + error)[:, None]] = np.inf
+        return best
 
 
 def find_nearest(
@@ -59,7 +63,7 @@ def find_nearest(
             for number, (segment, which) in enumerate(zip(segments, barred, strict=True))
             if segment.index is not None
         ]
-        distances[lost], items[lost] = _measure(segments, vectors[lost], _Proposals.best_of(found))
+        distances[lost], items[lost] = _measure(segments, vectors[lost], _Proposals.best_of(found, vectors[lost]))
     return distances, items
 
 
@@ -80,7 +84,7 @@ def _propose(
         numbers, indices = zip(*group, strict=True)
         places, rows, ranks = find_by_cell(indices, vectors, cells, [barred[number] for number in numbers])
         found.append(_Proposals(np.array(numbers)[places], rows, ranks))
-    return _Proposals.best_of(found)
+    return _Proposals.best_of(found, vectors)
 
 
 def _from_segment(number: int, rows: NDArray[np.int64], ranks: NDArray[np.float32]) -> _Proposals:
@@ -91,20 +95,26 @@ def _measure(
     segments: Sequence[Segment], vectors: NDArray[np.float32], proposals: _Proposals
 ) -> tuple[NDArray[np.float32], NDArray[np.object_]]:
     """See `find_nearest`; infinite where nothing is proposed."""
-    proposed = np.isfinite(proposals.ranks)
-    difference = np.zeros((*proposals.rows.shape, vectors.shape[1]), dtype=np.float32)
-    items = np.full(proposals.rows.shape, "", dtype=object)
-    for number in np.unique(proposals.segments[proposed]):
-        here = proposed & (proposals.segments == number)
-        rows = proposals.rows[here]
-        difference[here] = segments[number].rows.vectors[rows]
-        items[here] = segments[number].names[segments[number].rows.owners[rows]]
-    difference -= vectors[:, None, :]
+    queries, places = np.nonzero(np.isfinite(proposals.ranks))  # in the order of the queries
+    numbers, rows = proposals.segments[queries, places], proposals.rows[queries, places]
+    difference = np.empty((len(queries), vectors.shape[1]), dtype=np.float32)
+    names = np.empty(len(queries), dtype=object)
+    for number in np.unique(numbers):
+        here = np.flatnonzero(numbers == number)
+        difference[here] = segments[number].rows.vectors[rows[here]]
+        names[here] = segments[number].names[segments[number].rows.owners[rows[here]]]
+    difference -= vectors[queries]
     np.square(difference, out=difference)
-    distances = np.where(proposed, difference.sum(axis=2), np.float32(np.inf))
-    nearest = distances.min(axis=1)
-    tied = proposed & (distances == nearest[:, None])
-    names = items[np.arange(len(items)), tied.argmax(axis=1)]
-    for query in np.flatnonzero(tied.sum(axis=1) > 1):
-        names[query] = min(items[query, tied[query]])
-    return nearest, names
+    measured = difference.sum(axis=1)
+    distances = np.full(len(vectors), np.inf, dtype=np.float32)
+    items = np.full(len(vectors), "", dtype=object)
+    _take_least(distances, queries, measured)
+    tied = np.flatnonzero(measured == distances[queries])
+    _take_least(items, queries[tied], names[tied])
+    return distances, items
+
+
+def _take_least(least: NDArray[Any], queries: NDArray[np.int64], values: NDArray[Any]) -> None:
+    """Puts the least of each query's values where `least` has that query; queries are in order."""
+    starts = np.flatnonzero(np.diff(queries, prepend=-1))
+    least[queries[starts]] = np.minimum.reduceat(values, starts)
