@@ -14,5 +14,7 @@ class AnomalySettings(Settings):
     """Most detectors that are kept in memory; the one that was not asked for the longest gives way."""
     calibration_folds: Annotated[int, Ge(2), Le(1000)] = 10
     """Parts that enrolled normals are split into for calibration; each is scored without its own part of the bank."""
+    threads: Annotated[int, Ge(0), Le(64)] = 0
+    """Images judged at once on a CPU; 0 means one a core, at most 8. On a GPU it is one."""
     follow_ms: Annotated[float, Ge(10), Le(10_000)] = 500.0
     """How often a replica looks for what other replicas and jobs have changed."""

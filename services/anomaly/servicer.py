@@ -25,6 +25,7 @@ from services.anomaly.litter import list_grounds
 from services.anomaly.model import Detector, choose_device
 from services.anomaly.plan_messages import read_plan
 from services.anomaly.shelf import Shelf
+from services.anomaly.threads import count_threads, open_threads
 from services.anomaly.trials import read_trials
 from services.runtime.batcher import Batcher
 from services.runtime.chore import Chore
@@ -64,10 +65,11 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         device = choose_device(settings.device)
         self._shelf = Shelf(catalogue, device, settings.loaded_detectors, settings.follow_ms / 1000)
         self._compactor = open_compactor(self._shelf.list_banks)
-        # One thread a device: verdicts and enrolments take turns in it.
-        thread = ThreadPoolExecutor(1, thread_name_prefix=SERVICE)
-        self._scoring = self._open_batcher("anomaly.score", thread)
-        self._enrolling = self._open_batcher("anomaly.enroll", thread)
+        # Verdicts and enrolments take turns.
+        count = count_threads(device, settings.threads)
+        threads = open_threads(count, SERVICE)
+        self._scoring = self._open_batcher("anomaly.score", threads, count)
+        self._enrolling = self._open_batcher("anomaly.enroll", threads, count)
 
     async def TrainDetector(  # noqa: N802 - the contract's name
         self, request: anomaly_pb2.TrainDetectorRequest, _: Context
@@ -243,26 +245,16 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
             size = f"{columns} x {rows} cells of 4 bytes are more than the {limit} bytes an answer may hold"
             raise InvalidArgument("heatmap_side", f"{side} is too much for this image: {size}")
 
-    def _open_batcher(self, name: str, thread: ThreadPoolExecutor) -> Batcher[Work, Any]:
+    def _open_batcher(self, name: str, threads: ThreadPoolExecutor, count: int) -> Batcher[Work, Any]:
         return Batcher(
             name,
-            _run_each,
-            max_batch=self._settings.max_batch,
-            max_wait_s=self._settings.max_wait_ms / 1000,
+            lambda works: [work() for work in works],
+            max_batch=1,  # a score never depends on what else is asked for
+            max_wait_s=0,
             queue_limit=self._settings.queue_limit,
-            executor=thread,
+            executor=threads,
+            workers=count,
         )
-
-
-def _run_each(batch: list[Work]) -> list[Any]:
-    """One by one: a score never depends on what shares its batch, and a failure fails nobody else."""
-    results: list[Any] = []
-    for work in batch:
-        try:
-            results.append(work())
-        except Exception as error:  # noqa: BLE001 - whatever it was, this caller hears of it
-            results.append(error)
-    return results
 
 
 def open_service(settings: AnomalySettings) -> Service:

@@ -1,7 +1,6 @@
 """Codec's RPCs: convert, delegate, convert."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from services.codec.read_stream import Parts, read_frames
 from services.codec.reading import Selection
 from services.runtime.batcher import Batcher
 from services.runtime.chore import Chore
+from services.runtime.cores import count_cores
 from services.runtime.errors import NotFound
 from services.runtime.images import ImageReader, encode_tensor
 from services.runtime.manifest import ManifestLog
@@ -252,7 +252,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
 def count_threads(settings: CodecSettings) -> int:
     """Returns how many images are worked on at once."""
-    return settings.threads or os.cpu_count() or 1
+    return settings.threads or count_cores()
 
 
 def open_codec(settings: CodecSettings, store: Store) -> Codec:

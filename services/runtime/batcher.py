@@ -31,7 +31,7 @@ class _Entry(Generic[In, Out]):
 
 
 class Batcher(Generic[In, Out]):
-    """Computes values in batches in a thread of its own.
+    """Computes values in batches in threads of its own.
 
     Args:
         name: label of its metrics.
@@ -40,7 +40,8 @@ class Batcher(Generic[In, Out]):
         max_batch: most values a batch.
         max_wait_s: longest time the oldest value waits for company, seconds.
         queue_limit: most values that wait; those being computed do not count.
-        executor: the device's thread, shared by the batchers of one device; default a new one.
+        executor: the device's threads, shared by the batchers of one device; default a new one.
+        workers: most batches that are computed at a time, where the executor has as many threads.
     """
 
     def __init__(
@@ -52,17 +53,19 @@ class Batcher(Generic[In, Out]):
         max_wait_s: float,
         queue_limit: int,
         executor: ThreadPoolExecutor | None = None,
+        workers: int = 1,
     ) -> None:
         self._name = name
         self._compute = compute
         self._max_batch = max_batch
         self._max_wait_s = max_wait_s
         self._queue_limit = queue_limit
-        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix=f"batch-{name}")
+        self._executor = executor or ThreadPoolExecutor(workers, thread_name_prefix=f"batch-{name}")
+        self._worker_count = workers
         self._queue: OrderedDict[int, _Entry[In, Out]] = OrderedDict()
         self._arrived = asyncio.Event()
         self._batch_seconds = 0.01
-        self._worker: asyncio.Task[None] | None = None
+        self._workers: list[asyncio.Task[None]] = []
 
     def check_room(self) -> None:
         """Tells at once, before a value is read and decoded, that there is no room for it.
@@ -95,10 +98,10 @@ class Batcher(Generic[In, Out]):
 
     async def close(self) -> None:
         """Stops; what waits or is being computed is answered Cancelled."""
-        if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
-            self._worker = None
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        self._workers = []
         for entry in list(self._queue.values()):
             _fail(entry.future, Cancelled("the service is stopping"))
         await asyncio.to_thread(self._executor.shutdown)
@@ -107,8 +110,9 @@ class Batcher(Generic[In, Out]):
         self._queue[id(entry)] = entry
         metrics.QUEUE_DEPTH.labels(self._name).set(len(self._queue))
         self._arrived.set()
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._work(), name=f"batcher-{self._name}")
+        if not self._workers:
+            names = [f"batcher-{self._name}-{number}" for number in range(self._worker_count)]
+            self._workers = [asyncio.create_task(self._work(), name=name) for name in names]
 
     async def _work(self) -> None:
         while True:
@@ -182,7 +186,7 @@ class Batcher(Generic[In, Out]):
 
     def _retry_after_s(self) -> float:
         """Returns the time the present queue takes, at the speed of the last batch."""
-        return max(0.01, self._batch_seconds * self._queue_limit / self._max_batch)
+        return max(0.01, self._batch_seconds * self._queue_limit / self._max_batch / self._worker_count)
 
 
 def _fail(future: asyncio.Future[Out], error: Exception) -> None:

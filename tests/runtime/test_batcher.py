@@ -53,6 +53,18 @@ async def test_a_batch_is_never_larger_than_its_limit_and_is_filled_when_there_i
     await batcher.close()
 
 
+async def test_as_many_batches_as_there_are_workers_are_computed_at_a_time():
+    gate = Gate()
+    batcher = make(gate, max_batch=2, max_wait_s=0, queue_limit=100, workers=3)
+    calls = [asyncio.create_task(batcher.submit(n)) for n in range(9)]
+    await until(lambda: len(gate.batches) == 3)
+    await asyncio.sleep(0.05)
+    assert sorted(gate.seen) == [0, 1, 2, 3, 4, 5]
+    gate.open.set()
+    assert await asyncio.gather(*calls) == [n * 2 for n in range(9)]
+    await batcher.close()
+
+
 async def test_the_queue_holds_exactly_its_bound():
     gate = Gate()
     batcher = make(gate, max_batch=1, queue_limit=3)

@@ -1,28 +1,24 @@
-"""A score is the same to the last bit wherever it is computed and whatever shares its batch."""
+"""A score is the same to the last bit wherever it is computed and whatever is computed meanwhile."""
 
 import asyncio
 import dataclasses
-import threading
 
 import cv2
 import numpy as np
 import pytest
 from anomaly_codec import open_codec
 from anomaly_parts import CPU, SILENT, draw_part, draw_parts, enroll_parts
-from prometheus_client import REGISTRY
 
 import mekiki
-from services.anomaly import servicer
 from services.anomaly.__main__ import OPENING
 from services.anomaly.catalogue import Catalogue
 from services.anomaly.entries import About
 from services.anomaly.frames import Framing
 from services.anomaly.training import MetricOptions, PadimOptions, PatchOptions, Plan, save_model, train_model
 from services.runtime.store import Store
-from tests.waiting import wait_until
 
-LARGEST_BATCH = 32
-FEW = (1, 2, 7, LARGEST_BATCH)
+MOST_AT_ONCE = 32
+FEW = (1, 2, 7, MOST_AT_ONCE)
 ENGINES = {
     "patch": PatchOptions(64),
     "place": PatchOptions(64, same_place=True),
@@ -50,42 +46,6 @@ def draw_mixture():
 MIXTURE = draw_mixture()
 
 
-class Gate:
-    """Holds the device's thread up, so that a batch of exactly so many waits behind it."""
-
-    def __init__(self, monkeypatch):
-        self.sizes = []
-        self.open = threading.Event()
-        run_each = servicer._run_each
-
-        def run(batch):
-            self.sizes.append(len(batch))
-            self.open.wait(60)
-            return run_each(batch)
-
-        monkeypatch.setattr(servicer, "_run_each", run)
-
-    async def score(self, anomaly, name, images):
-        """The scores of images that share one batch."""
-        self.open.clear()
-        self.sizes.clear()
-        first = asyncio.create_task(anomaly.score_image(name, images[0], heatmap_side=0))
-        await until(lambda: self.sizes == [1])
-        others = [asyncio.create_task(anomaly.score_image(name, image, heatmap_side=0)) for image in images]
-        await until(
-            lambda: REGISTRY.get_sample_value("mekiki_queue_depth", {"batcher": "anomaly.score"}) == len(images)
-        )
-        self.open.set()
-        answers = await asyncio.gather(first, *others)
-        assert self.sizes == [1, len(images)]
-        assert answers[0].score == answers[1].score
-        return [answer.score for answer in answers[1:]]
-
-
-async def until(is_so):
-    await asyncio.to_thread(wait_until, is_so, 30, "a full queue", 0.001)
-
-
 @pytest.fixture(scope="module", params=ENGINES)
 def offline(request):
     """A detector on a network of timm, as it is made, so that no weights are needed."""
@@ -106,7 +66,7 @@ def stored(offline, tmp_path):
 @pytest.fixture
 async def start(serve, stored):
     async def start():
-        return await serve([open_codec([]), OPENING], max_batch=LARGEST_BATCH, max_wait_ms=0)
+        return await serve([open_codec([]), OPENING], threads=3)
 
     return start
 
@@ -115,18 +75,16 @@ async def enroll(anomaly):
     await anomaly.enroll_items("bits", [mekiki.EnrolledItem(str(number), part) for number, part in enumerate(NORMALS)])
 
 
-async def test_a_served_score_is_the_offline_score_whatever_shares_its_batch(offline, start, monkeypatch):
+async def test_a_served_score_is_the_offline_score_whatever_else_is_judged_meanwhile(offline, start):
     expected = [offline.measure(image) for image in MIXTURE]
     assert len(set(expected)) == len(expected)
-    gate = Gate(monkeypatch)
-    gate.open.set()
     async with mekiki.AsyncClient(await start()) as client:
         await enroll(client.anomaly)
         every = offline.model.engine.layout.arrangement == "flat"  # of the others a few will do
-        for size in range(1, LARGEST_BATCH + 1) if every else FEW:
+        for size in range(1, MOST_AT_ONCE + 1) if every else FEW:
             chosen = [(size + place) % len(MIXTURE) for place in range(size)]
-            scores = await gate.score(client.anomaly, "bits", [MIXTURE[number] for number in chosen])
-            assert scores == [expected[number] for number in chosen]
+            asked = (client.anomaly.score_image("bits", MIXTURE[number], heatmap_side=0) for number in chosen)
+            assert [answer.score for answer in await asyncio.gather(*asked)] == [expected[number] for number in chosen]
 
 
 async def test_a_restarted_service_scores_as_before(offline, start):
