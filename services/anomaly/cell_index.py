@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from services.anomaly.rows import Rows
 
 _STEPS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+_COPIED = 1 << 18  # values that are copied at a time: they stay in the cache
 _PRODUCTS = 1 << 23  # most that are kept at a time: 32 MB
 _CANDIDATES_PER_CELL = 2
 
@@ -37,11 +38,17 @@ class CellIndex:
         self.table = np.full((len(counts), int(counts.max())), -1, dtype=np.int64)  # (slots, depth) numbers of rows
         places = np.arange(len(order)) - np.repeat(starts, counts)
         self.table[np.repeat(np.arange(len(counts)), counts), places] = order
-        vectors = rows.vectors[self.table].astype(np.float32)  # (slots, depth, d)
-        self.squares = np.einsum("sdc,sdc->sd", vectors, vectors)
-        self.squares[self.table < 0] = np.inf
+        (slots, depth), dimension = self.table.shape, rows.vectors.shape[1]
+        self.squares = np.empty((slots, depth), dtype=np.float32)
         # Channels before depth: the other way round the same products take up to three times as long (oneMKL).
-        self.vectors = torch.from_numpy(np.ascontiguousarray(vectors.transpose(0, 2, 1)))
+        self.vectors = torch.empty((slots, dimension, depth))
+        step = max(1, _COPIED // (depth * dimension))
+        for start in range(0, slots, step):
+            block = slice(start, start + step)
+            vectors = rows.vectors[self.table[block]].astype(np.float32)  # (step, depth, d)
+            self.squares[block] = np.einsum("sdc,sdc->sd", vectors, vectors)
+            self.vectors[block] = torch.from_numpy(vectors).transpose(1, 2)
+        self.squares[self.table < 0] = np.inf
         self._rows = rows
 
     def find_anywhere(
