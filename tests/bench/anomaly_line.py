@@ -61,7 +61,7 @@ def main() -> None:
             teach(client, parts[:NORMALS])
             for _ in client.anomaly.score_images("line", parts[:5]):
                 pass  # warms up
-            line = Line(start=time.perf_counter())
+            figures, line = Figures("anomaly_line"), Line(start=time.perf_counter())
             beside = [
                 threading.Thread(target=enroll, args=(line, another, parts)),
                 threading.Thread(target=weigh, args=(line, process)),
@@ -72,7 +72,7 @@ def main() -> None:
             line.over.set()
             for thread in beside:
                 thread.join()
-    report(line)
+    report(line, figures)
 
 
 def draw_parts(folder: Path) -> list[Frame]:
@@ -133,9 +133,8 @@ def weigh(line: Line, process: psutil.Process) -> None:
         line.megabytes.append(process.memory_info().rss / MEGABYTE)
 
 
-def report(line: Line) -> None:
-    """Figures."""
-    figures = Figures("anomaly_line")
+def report(line: Line, figures: Figures) -> None:
+    """Fills in and prints."""
     latencies = 1000 * np.array(line.latencies)
     asked = round(60 * MINUTES * IMAGES_PER_S)
     missed = asked - len(latencies) + int((latencies > 1000 * LATE_S).sum())

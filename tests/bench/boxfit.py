@@ -36,6 +36,7 @@ class Duel:
 
 def main() -> None:
     """Measures, prints and writes build/bench/boxfit.json."""
+    figures = Figures("boxfit")
     warm_up()
     fit_box(draw_bar(), FitOptions(Method.BAYESIAN, max_iterations=1))  # the import is not what is measured
     blobs = [duel(f"blob {seed}", draw_blobs(seed, cells=7)) for seed in range(BLOBS)]
@@ -45,13 +46,12 @@ def main() -> None:
             f"{one.name:12}  exact {one.exact_s * 1e3:8.3f} ms  IoU {one.exact.iou:.3f}  "
             f"bayesian {one.bayesian_s * 1e3:8.0f} ms  IoU {one.bayesian.iou:.3f}"
         )
-    report(blobs, hard)
+    report(figures, blobs, hard)
 
 
-def report(blobs: list[Duel], hard: list[Duel]) -> None:
+def report(figures: Figures, blobs: list[Duel], hard: list[Duel]) -> None:
     """Turns the duels into figures."""
     duels = blobs + hard
-    figures = Figures("boxfit")
     figures.add("exact against bayesian: speed, worst map", min(d.bayesian_s / d.exact_s for d in duels), "x", 1000)
     figures.add("exact minus bayesian: IoU, worst map", min(d.exact.iou - d.bayesian.iou for d in duels), "IoU", 0)
     figures.add("maps with proof that no box is better", sum(d.exact.optimal for d in duels) / len(duels), "share", 1)
