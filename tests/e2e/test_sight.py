@@ -14,7 +14,7 @@ from tests.running import running_services
 ANNOTATE = "mekiki.boxfit.v1.BoxfitService/AnnotateImage"
 EXPLAIN = "mekiki.saliency.v1.SaliencyService/ExplainImage"
 READ = "mekiki.codec.v1.CodecService/ReadItems"
-pytestmark = [pytest.mark.xdist_group("sight"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.xdist_group("sight")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def client(house):
 def classifier(house, client):
     with Traced(house[0].address, 3) as traced:
         operation = traced.client.saliency.train_classifier("kinds", "parts", backbone="small", epochs=1)
-        return operation.result(100).name
+        return operation.result(300).name
 
 
 class Traced:
@@ -136,7 +136,7 @@ def test_a_trace_goes_through_the_annotating_of_a_data_set_though_it_works_in_ma
     house, classifier, collector
 ):
     with Traced(house[0].address, 4) as traced:
-        traced.client.boxfit.annotate_dataset(classifier, "parts").result(100)
+        traced.client.boxfit.annotate_dataset(classifier, "parts").result(300)
     start, verb = "mekiki.boxfit.v1.BoxfitService/AnnotateDataset", "AnnotateDataset"
     wait_for_chains(
         collector,
@@ -161,9 +161,9 @@ def count(figures, name, **labels):
 
 @pytest.fixture(scope="module")
 def detector(client):
-    client.anomaly.train_detector("screws", "parts", backbone="small").result(100)
+    client.anomaly.train_detector("screws", "parts", backbone="small").result(300)
     client.anomaly.enroll_items("screws", [mekiki.EnrolledItem(str(number), draw(number)) for number in range(10)])
-    client.anomaly.calibrate_detector("screws", "parts", false_alarm_rate=0.4, confidence=0.9).result(100)
+    client.anomaly.calibrate_detector("screws", "parts", false_alarm_rate=0.4, confidence=0.9).result(300)
     return "screws"
 
 
