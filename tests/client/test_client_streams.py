@@ -96,7 +96,7 @@ def test_the_window_is_used(server, client):
     answers = client.anomaly.score_images("parts", images(), window=4)
     next(answers)
     for _ in range(4):
-        assert arrived.acquire(timeout=10)
+        assert arrived.acquire(timeout=60)
     assert len(list(answers)) == 3
 
 
@@ -186,7 +186,7 @@ def test_an_abandoned_stream_ends_at_the_service(server, client):
     answers = client.anomaly.score_images("parts", itertools.repeat(IMAGE))
     next(answers)
     answers.close()
-    assert ended.wait(10)
+    assert ended.wait(60)
 
 
 def test_a_window_below_one_is_refused(client):

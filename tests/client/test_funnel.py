@@ -299,7 +299,7 @@ def test_items_are_read_as_they_are_asked_for(server, client):
     items = client.codec.read_items("screws", metadata_only=True)
     assert [next(items).item.item_id for _ in range(3)] == ["0", "1", "2"]
     items.close()
-    assert ended.wait(10)
+    assert ended.wait(60)
 
 
 def test_a_service_may_live_at_an_address_of_its_own(server):

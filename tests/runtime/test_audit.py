@@ -1,5 +1,6 @@
 """Every change leaves a line; nothing secret leaves any."""
 
+import asyncio
 import contextlib
 import json
 
@@ -24,9 +25,16 @@ def tokens(tmp_path):
 
 @pytest.fixture
 def audited(capsys):
-    def read():
-        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == "audit"]
+    found = []
+
+    async def read(count):
+        """The lines, once there are `count`: the caller may have its answer before the line of it is written."""
+        async with asyncio.timeout(60):
+            while len(found) < count:
+                lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+                found.extend(line for line in lines if line["event"] == "audit")
+                await asyncio.sleep(0.01)
+        return found
 
     return read
 
@@ -36,8 +44,10 @@ async def test_every_rpc_that_changes_something_is_written_down_once_and_no_othe
     async with grpc.aio.insecure_channel(address) as channel:
         for method in OURS:
             await call(channel, method, metadata=bearer("root"))
-    lines = [line["rpc"] for line in audited() if line["outcome"] != "BEGUN"]
-    assert lines == [path_of(method) for method in OURS if rule_of(path_of(method)).changes]
+    changing = [method for method in OURS if rule_of(path_of(method)).changes]
+    streams = sum(method.client_streaming for method in changing)
+    lines = [line["rpc"] for line in await audited(len(changing) + streams) if line["outcome"] != "BEGUN"]
+    assert lines == [path_of(method) for method in changing]
 
 
 async def test_a_line_says_who_what_when_and_how_it_went(serve, tokens, audited):
@@ -50,7 +60,7 @@ async def test_a_line_says_who_what_when_and_how_it_went(serve, tokens, audited)
         for shown in (bearer("eva"), bearer("lina"), bearer("nobody")):
             with pytest.raises(grpc.aio.AioRpcError):
                 await stub.UpdateItem(request, metadata=shown)
-    good, foreign, role, stranger = audited()
+    good, foreign, role, stranger = await audited(4)
     assert good["timestamp"].endswith("+00:00")
     assert good["peer"].startswith("ipv4:127.0.0.1:")
     told = {key: good[key] for key in ("subject", "tenant", "rpc", "resources", "outcome", "request_id", "certificate")}
@@ -75,7 +85,7 @@ async def test_a_stream_is_written_down_when_it_begins_and_when_it_ends(serve, t
     async with grpc.aio.insecure_channel(address) as channel:
         stream = codec_pb2_grpc.CodecServiceStub(channel).AppendItems(iter(frames), metadata=bearer("eva"))
         assert len([answer async for answer in stream]) == 3
-    begun, ended = audited()
+    begun, ended = await audited(2)
     assert (begun["outcome"], begun["resources"][0]) == ("BEGUN", "plant-a.x")
     assert (ended["outcome"], ended["frames"], ended["frame_errors"]) == ("OK", 3, 1)
     assert ended["resources"] == ["plant-a.x", "plant-b.x"]
@@ -86,7 +96,7 @@ async def test_changes_are_written_down_where_nobody_asks_for_tokens_too(serve, 
     address = await serve(open_echoes([]))
     async with grpc.aio.insecure_channel(address) as channel:
         await codec_pb2_grpc.CodecServiceStub(channel).DeleteDataset(codec_pb2.DeleteDatasetRequest(dataset="x"))
-    assert [(line["subject"], line["resources"]) for line in audited()] == [("", ["x"])]
+    assert [(line["subject"], line["resources"]) for line in await audited(1)] == [("", ["x"])]
 
 
 async def test_a_strange_name_stays_one_line_of_bounded_length(serve, tokens, audited):
@@ -97,7 +107,7 @@ async def test_a_strange_name_stays_one_line_of_bounded_length(serve, tokens, au
         await stub.DeleteDataset(codec_pb2.DeleteDatasetRequest(dataset=name), metadata=bearer("root"))
         frames = [codec_pb2.AppendItemsRequest(id="1", dataset=str(number)) for number in range(50)]
         _ = [answer async for answer in stub.AppendItems(iter(frames), metadata=bearer("root"))]
-    lines = audited()
+    lines = await audited(3)
     assert len(lines) == 3
     assert lines[0]["subject"] == "root-subject"
     assert len(lines[0]["resources"][0]) == MOST_LETTERS

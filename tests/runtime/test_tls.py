@@ -147,7 +147,7 @@ def test_the_plain_client_follows_too_and_a_call_under_way_is_not_cut(files, tmp
     with mekiki.Client(f"127.0.0.1:{port}", options=options) as client, ThreadPoolExecutor(1) as pool:
         stub = health_pb2_grpc.HealthStub(client._channels["codec"])
         long = pool.submit(stub.Check, health_pb2.HealthCheckRequest(), timeout=20)
-        assert begun.wait(10)
+        assert begun.wait(60)
         channel = client._channels["codec"].current
         new = Authority()
         new.write(credentials.ca)

@@ -207,7 +207,7 @@ def test_searching_goes_on_while_somebody_writes(store):
 
         def create(self, key, data):
             self.reached.set()
-            self.go.wait(10)
+            self.go.wait(60)
             return store.create(key, data)
 
     open_bank(FLAT, store).enroll(contribute(*"ab"))
@@ -215,7 +215,7 @@ def test_searching_goes_on_while_somebody_writes(store):
     bank = Bank(stuck, ManifestLog(store, "log"), FLAT)
     writer = threading.Thread(target=bank.enroll, args=(contribute("c"),))
     writer.start()
-    assert stuck.reached.wait(10)
+    assert stuck.reached.wait(60)
     assert {item for _, item in look(bank.snapshot)} <= {"a", "b"}
     assert bank.refresh().items == frozenset("ab")  # following does not wait either
     stuck.go.set()
