@@ -59,7 +59,11 @@ class Gate:
 
 
 class Visit:
-    """One call, as the gate sees it."""
+    """One call, as the gate sees it.
+
+    The context is asked at the beginning alone: that of a stream which was cut may be gone from beneath Python before
+    the last lines of its handler run, and asking it then ends the process (gRPC 1.85).
+    """
 
     def __init__(self, gate: Gate, rpc: str, request_id: str, caller: Caller | None, context: Context) -> None:
         self.caller = caller
@@ -68,7 +72,8 @@ class Visit:
         self._rpc = rpc
         self._rule = rule_of(rpc)
         self._request_id = request_id
-        self._context = context
+        self._peer = context.peer()
+        self._certificate = next(iter(context.auth_context().get("x509_common_name", ())), b"")
         self._resources: dict[str, None] = {}  # in order
         self._frames: int | None = None
         self._frame_errors: int | None = None
@@ -84,7 +89,7 @@ class Visit:
         if caller is None or self._rule.role <= Role.KNOWN:
             return
         if not caller.unlimited:
-            self._gate.limits.take(f"{self._rpc.split('/')[1]} {caller.subject or _host(self._context)}")
+            self._gate.limits.take(f"{self._rpc.split('/')[1]} {caller.subject or _host(self._peer)}")
         if caller.tenant or self._rule.changes:
             names = list(find_names(message))
             self._resources.update(dict.fromkeys(names))
@@ -121,13 +126,12 @@ class Visit:
         if not self._rule.changes:
             return
         caller = self.caller or Caller("", Role.NOBODY)
-        certificate = next(iter(self._context.auth_context().get("x509_common_name", ())), b"")
         write_change(
             Change(
                 subject=caller.subject,
                 tenant=caller.tenant,
-                peer=self._context.peer(),
-                certificate=certificate.decode(errors="replace"),
+                peer=self._peer,
+                certificate=self._certificate.decode(errors="replace"),
                 rpc=self._rpc,
                 resources=list(self._resources),
                 outcome=outcome,
@@ -138,9 +142,9 @@ class Visit:
         )
 
 
-def _host(context: Context) -> str:
+def _host(peer: str) -> str:
     """The other end without its port, which changes with each connection."""
-    return context.peer().rpartition(":")[0]
+    return peer.rpartition(":")[0]
 
 
 def _tell(message: object) -> str:

@@ -11,6 +11,8 @@ import structlog
 from mekiki.anomaly.v1 import anomaly_pb2, anomaly_pb2_grpc
 from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
 from services.runtime.audit import MOST_LETTERS, MOST_NAMES
+from services.runtime.config import Settings
+from services.runtime.gate import Gate, Visit
 from services.runtime.logs import configure_logs
 from services.runtime.roles import rule_of
 from tests.runtime.echoes import OURS, call, open_echoes, path_of
@@ -90,6 +92,28 @@ async def test_a_stream_is_written_down_when_it_begins_and_when_it_ends(serve, t
     assert (ended["outcome"], ended["frames"], ended["frame_errors"]) == ("OK", 3, 1)
     assert ended["resources"] == ["plant-a.x", "plant-b.x"]
     assert begun["request_id"] == ended["request_id"]
+
+
+async def test_the_context_of_a_stream_that_was_cut_is_not_asked_again(audited):
+    """It may be gone from beneath Python by then: asking it for the other end killed a server now and then."""
+
+    class Context:
+        gone = False
+
+        def peer(self):
+            assert not self.gone
+            return "ipv4:10.0.0.7:4711"
+
+        def auth_context(self):
+            assert not self.gone
+            return {"x509_common_name": (b"line-7",)}
+
+    context = Context()
+    visit = Visit(Gate(Settings()), "/mekiki.codec.v1.CodecService/AppendItems", "id-1", None, context)
+    context.gone = True
+    visit.write("CANCELLED")
+    [line] = await audited(1)
+    assert (line["peer"], line["certificate"], line["outcome"]) == ("ipv4:10.0.0.7:4711", "line-7", "CANCELLED")
 
 
 async def test_changes_are_written_down_where_nobody_asks_for_tokens_too(serve, audited):
