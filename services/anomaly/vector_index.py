@@ -38,7 +38,7 @@ class VectorIndex:
 
         Args:
             vectors: queries.
-            barred: (rows,) which rows do not count. Where all that was found is barred, nothing is.
+            barred: (rows,) which rows do not count.
         """
         chosen: dict[str, Any] = {}
         if self._inverted is not None:  # of lists the more, the fewer rows in them count: so recall stays what it was
@@ -47,6 +47,9 @@ class VectorIndex:
         count = _CANDIDATES_WITH_EXCLUSIONS if barred.any() else _CANDIDATES
         found, ranks = self._search(vectors, count, chosen)
         ranks[barred[found]] = np.inf
+        lost = np.flatnonzero(np.isinf(ranks).all(axis=1))  # all that was found is barred: others lie behind it
+        if lost.size:
+            found[lost, :_CANDIDATES], ranks[lost, :_CANDIDATES] = self.find_anywhere(vectors[lost], barred)
         return found, ranks
 
     def find_anywhere(

@@ -307,6 +307,18 @@ def test_more_categories_than_a_detector_may_have_are_refused_whole():
     assert len(bank.snapshot.categories) == 100
 
 
+def test_what_lies_behind_forgotten_rows_is_found_though_another_segment_has_something_farther():
+    bank = open_bank(FLAT)
+    for names, forgotten in (("ac", ""), ("bh", "c"), ("ae", "ha")):
+        bank.enroll(contribute(*names))
+        if forgotten:
+            bank.forget(forgotten)
+    alone = open_bank(FLAT)
+    alone.enroll(contribute("b", "e"))
+    assert len(bank.snapshot.segments) == 2
+    assert look(bank.snapshot) == look(alone.snapshot)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sets(st.sampled_from("abcdefgh"), min_size=1, max_size=3)), max_size=12))
 def test_a_bank_equals_its_replayed_log(steps):
