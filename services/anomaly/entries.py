@@ -33,6 +33,7 @@ class About:
     dataset: str
     encoding_id: str  # "" where images are judged as sent
     create_time: str  # ISO 8601, UTC
+    encoding_category: str = ""  # "" where the encoding has only one
 
 
 @dataclass(frozen=True)

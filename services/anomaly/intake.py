@@ -9,7 +9,7 @@ import mekiki
 from mekiki.types.v1 import types_pb2
 from services.anomaly.entries import About
 from services.anomaly.frames import Placement
-from services.runtime.errors import NotFound
+from services.runtime.errors import InvalidArgument, NotFound
 from services.runtime.images import ImageReader, Pixels, filter_one
 
 
@@ -39,21 +39,35 @@ class Intake:
         if not about.encoding_id:
             return take_as_sent(await self._reader.read(image, field))
         if is_prepared_item(image, about):
-            return take_as_sent(*await self._read_item(image.item))
+            return await self._take_prepared_item(image.item, about, field)
         if image.WhichOneof("source") != "item":
             # Decoded here, so that a bad image is refused in our words, naming the field of our request.
             pixels = await self._reader.read(image, field)
             return take_prepared(
-                await self._codec.codec.prepare_image(about.dataset, pixels, encoding_id=about.encoding_id)
+                await self._codec.codec.prepare_image(
+                    about.dataset, pixels, encoding_id=about.encoding_id, category=about.encoding_category
+                )
             )
-        return take_prepared(await self._codec.codec.prepare_image(about.dataset, image, encoding_id=about.encoding_id))
+        return take_prepared(
+            await self._codec.codec.prepare_image(
+                about.dataset, image, encoding_id=about.encoding_id, category=about.encoding_category
+            )
+        )
+
+    async def _take_prepared_item(self, item: types_pb2.ItemRef, about: About, field: str) -> Taken:
+        read = await self._read_item(item)
+        found = read.alignment
+        if found is not None and about.encoding_category and found.category != about.encoding_category:
+            wanted = f"of category {about.encoding_category!r} of the encoding, is of {found.category!r}"
+            raise InvalidArgument(f"{field}.item", f"must be {wanted}")
+        return take_as_sent(read.pixels, found is None or found.aligned)
 
     async def _fetch_item(self, item: types_pb2.ItemRef) -> Pixels:
-        return (await self._read_item(item))[0]
+        return (await self._read_item(item)).pixels
 
-    async def _read_item(self, item: types_pb2.ItemRef) -> tuple[Pixels, bool]:
+    async def _read_item(self, item: types_pb2.ItemRef) -> mekiki.ReadItem:
         async for read in self._codec.codec.read_items(filter_one(item)):
-            return read.pixels, read.alignment is None or read.alignment.aligned
+            return read
         raise NotFound("item", f"{item.dataset}/{item.item_id}")
 
 
@@ -83,14 +97,18 @@ def take_items(codec: mekiki.Client, items: types_pb2.ItemFilter, about: About) 
     """
     wanted = types_pb2.ItemFilter()
     wanted.CopyFrom(items)
-    wanted.form, wanted.encoding_id = types_pb2.ITEM_FORM_ORIGINAL, ""
+    if items.category:  # originals have none: they are named instead
+        wanted.item_ids[:] = [read.item.item_id for read in codec.codec.read_items(items, metadata_only=True)]
+    wanted.form, wanted.encoding_id, wanted.category = types_pb2.ITEM_FORM_ORIGINAL, "", ""
     if not about.encoding_id:
         for read in codec.codec.read_items(wanted):
             yield read.item, take_as_sent(read.pixels)
         return
     described = [read.item for read in codec.codec.read_items(wanted, metadata_only=True)]
     references = (mekiki.ItemRef(items.dataset, item.item_id) for item in described)
-    answers = codec.codec.prepare_images(about.dataset, references, encoding_id=about.encoding_id)
+    answers = codec.codec.prepare_images(
+        about.dataset, references, encoding_id=about.encoding_id, category=about.encoding_category
+    )
     for item, answer in zip(described, answers, strict=True):
         if answer.error is not None:
             raise answer.error

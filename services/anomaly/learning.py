@@ -44,16 +44,18 @@ def learn(request: anomaly_pb2.TrainDetectorRequest, codec: mekiki.Client, job: 
     settings: AnomalySettings = job.settings
     weights = _find_weights(read_plan(request, aligned=False).backbone, settings)
     encoding = _find_encoding(codec, request.items) if is_prepared(request) else None
+    kind = None if encoding is None else _find_category(encoding, request.items.category)
     plan = read_plan(request, aligned=encoding is not None and _is_aligned(encoding))
     model = train_model(
         plan,
         _read_normals(codec, request.items, _count_normals(codec, request.items), job),
-        _frame(encoding),
+        _frame(kind),
         weights.path if weights else None,
         choose_device(settings.device),
         Journal(lambda progress: _report(progress, job), job.save_checkpoint, job.load_checkpoint()),
     )
-    return Learned(model, _describe(plan, request.items.dataset, encoding, weights))
+    items = request.items if encoding else types_pb2.ItemFilter(dataset=request.items.dataset)
+    return Learned(model, _describe(plan, items, weights))
 
 
 def _find_weights(backbone: str, settings: AnomalySettings) -> Weights | None:
@@ -74,15 +76,25 @@ def _find_encoding(codec: mekiki.Client, items: types_pb2.ItemFilter) -> mekiki.
     return wanted[-1]
 
 
+def _find_category(encoding: mekiki.Encoding, name: str) -> mekiki.EncodedCategory:
+    """The category that is asked for, or the only one: images of several have frames of several sizes."""
+    if not name and len(encoding.categories) == 1:
+        return encoding.categories[0]
+    known = [kind.category for kind in encoding.categories if kind.category]
+    for kind in encoding.categories:
+        if name and kind.category == name:
+            return kind
+    raise InvalidArgument("items.category", f"must be one of encoding {encoding.encoding_id!r}: {known}, is {name!r}")
+
+
 def _is_aligned(encoding: mekiki.Encoding) -> bool:
     return encoding.options.alignment is not mekiki.AlignmentMethod.NONE
 
 
-def _frame(encoding: mekiki.Encoding | None) -> Framing:
-    if encoding is None:
+def _frame(kind: mekiki.EncodedCategory | None) -> Framing:
+    if kind is None:
         return Framing()
-    mask = np.ones((encoding.height, encoding.width), dtype=np.bool_) if encoding.mask is None else encoding.mask
-    return Framing(mask)
+    return Framing(np.ones((kind.height, kind.width), dtype=np.bool_) if kind.mask is None else kind.mask)
 
 
 def _count_normals(codec: mekiki.Client, items: types_pb2.ItemFilter) -> int:
@@ -105,15 +117,16 @@ def _report(progress: Progress, job: Job) -> None:
     job.report("training", progress.epoch, progress.epochs, loss=progress.loss, accuracy=progress.accuracy)
 
 
-def _describe(plan: Plan, dataset: str, encoding: mekiki.Encoding | None, weights: Weights | None) -> About:
+def _describe(plan: Plan, items: types_pb2.ItemFilter, weights: Weights | None) -> About:
     return About(
         engine=plan.engine,
         options=dataclasses.asdict(plan.options),
         backbone=plan.backbone,
         weights_source=weights.source if weights else "none",
         weights_description=_tell_origin(plan, weights),
-        dataset=dataset,
-        encoding_id=encoding.encoding_id if encoding else "",
+        dataset=items.dataset,
+        encoding_id=items.encoding_id,
+        encoding_category=items.category,
         create_time=now(),
     )
 

@@ -117,6 +117,7 @@ def write_detector(entry: Entry, census: Census, watched: Watched | None = None)
         weights=write_weights(about),
         dataset=about.dataset,
         encoding_id=about.encoding_id,
+        encoding_category=about.encoding_category,
         bank_version=census.version,
         enrolled_count=census.items,
         vector_count=census.vectors,

@@ -1,6 +1,6 @@
 """From the codec's values to its messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -8,14 +8,19 @@ from mekiki.codec.v1 import codec_pb2
 from mekiki.types.v1 import types_pb2
 from services.codec.align import Alignment
 from services.codec.catalog import Snapshot
-from services.codec.encoding import Options, Record
 from services.codec.geometry import Affine, Mask
 from services.codec.items import Annotation, Item
-from services.codec.messages import ALIGNMENTS, BACKGROUNDS, STATES
+from services.codec.messages import ALIGNMENTS, BACKGROUNDS, GROUPINGS, REFERENCES, STATES, TRANSFORMS
+from services.codec.options import Options
+from services.codec.records import Kind, Record
+from services.codec.scrub import Findings
 from services.runtime.images import encode_mask
 
 _BACKGROUND_NUMBERS = {name: number for number, name in BACKGROUNDS.items()}
 _ALIGNMENT_NUMBERS = {name: number for number, name in ALIGNMENTS.items()}
+_TRANSFORM_NUMBERS = {name: number for number, name in TRANSFORMS.items()}
+_REFERENCE_NUMBERS = {name: number for number, name in REFERENCES.items()}
+_GROUPING_NUMBERS = {name: number for number, name in GROUPINGS.items()}
 _STATE_NUMBERS = {name: number for number, name in STATES.items()}
 
 
@@ -54,18 +59,21 @@ def write_item(item: Item) -> codec_pb2.Item:
     )
 
 
-def write_alignment(alignment: Alignment) -> codec_pb2.Alignment:
-    """Returns the message of an alignment."""
+def write_alignment(alignment: Alignment, category: str) -> codec_pb2.Alignment:
+    """Returns the message of an alignment to a category's reference."""
     return codec_pb2.Alignment(
         affine=_write_affine(alignment.affine),
         aligned=alignment.aligned,
         score=alignment.score,
         reason=alignment.reason,
+        category=category,
     )
 
 
-def write_encoding(record: Record, mask: Mask | None) -> codec_pb2.Encoding:
-    """Returns the message of an encoding."""
+def write_encoding(record: Record, masks: Sequence[Mask | None]) -> codec_pb2.Encoding:
+    """Returns the message of an encoding with its categories' masks."""
+    categories = [_write_category(kind, mask) for kind, mask in zip(record.categories, masks, strict=True)]
+    only = categories[0] if len(categories) == 1 else codec_pb2.EncodedCategory()
     return codec_pb2.Encoding(
         encoding_id=record.encoding_id,
         options=_write_options(record.options),
@@ -75,10 +83,36 @@ def write_encoding(record: Record, mask: Mask | None) -> codec_pb2.Encoding:
             codec_pb2.UnalignedItem(item_id=item.item_id, reason=item.reason) for item in record.unaligned
         ],
         stored_bytes=record.stored_bytes,
-        width=record.width,
-        height=record.height,
-        mask=None if mask is None else encode_mask(mask),
+        width=only.width,
+        height=only.height,
+        mask=only.mask if only.HasField("mask") else None,
         create_time=_write_time(record.create_time_s),
+        categories=categories,
+    )
+
+
+def write_findings(findings: Findings) -> codec_pb2.VerifyDatasetResponse:
+    """Returns the message of what a scrub found."""
+    return codec_pb2.VerifyDatasetResponse(
+        dataset_version=findings.version,
+        item_count=findings.item_count,
+        damages=[
+            codec_pb2.Damage(item_id=damage.item_id, encoding_id=damage.encoding_id, reason=damage.reason)
+            for damage in findings.damages
+        ],
+        mended_count=findings.mended_count,
+    )
+
+
+def _write_category(kind: Kind, mask: Mask | None) -> codec_pb2.EncodedCategory:
+    return codec_pb2.EncodedCategory(
+        category=kind.category.name,
+        item_count=kind.item_count,
+        reference_item_id=kind.category.reference_item_id,
+        width=kind.width,
+        height=kind.height,
+        mask=None if mask is None else encode_mask(mask),
+        reason=kind.category.reason,
     )
 
 
@@ -104,7 +138,10 @@ def _write_options(options: Options) -> codec_pb2.EncodingOptions:
         gop=options.gop,
         reference_item_id=options.reference_item_id,
         reference_splits=options.reference_splits,
-        mask_margin=options.mask_margin,
+        mask_margin=options.mask_margin if options.mask_margin >= 0 else None,
+        reference=codec_pb2.ReferenceChoice.Name(_REFERENCE_NUMBERS[options.reference]),  # type: ignore[arg-type]
+        transform=codec_pb2.Transform.Name(_TRANSFORM_NUMBERS[options.transform]),  # type: ignore[arg-type]
+        categories=codec_pb2.CategoryGrouping.Name(_GROUPING_NUMBERS[options.categories]),  # type: ignore[arg-type]
     )
 
 

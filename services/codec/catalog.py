@@ -5,17 +5,18 @@ manifest. Chunks never change, so a reader of an older manifest is never disturb
 only the manifests know it that its writer made, so that one which none of them names any more can be swept.
 """
 
-import json
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 
-from services.codec.items import Item, from_json, to_json
-from services.codec.storage import Body, Manifest, Store
-from services.runtime.errors import AlreadyExists, DataLoss, NotFound
+from services.codec.items import Content, Item, from_json, to_json
+from services.codec.storage import Body, Manifest, Store, create_twice
+from services.runtime.errors import DataLoss, NotFound
+from services.runtime.sealed import read_sealed
 
 FORMAT = 1
 CHUNK_ITEMS = 128
@@ -43,6 +44,11 @@ class Snapshot:
     def incarnation(self) -> str:
         """Differs between a data set and one of the same name that was deleted before it."""
         return str(self.body["incarnation"])
+
+    @cached_property
+    def contents(self) -> Mapping[Content, Item]:
+        """An item for each of the images that it holds, however many items share one."""
+        return {item.content: item for item in self.items.values()}
 
     @property
     def folder(self) -> str:
@@ -136,12 +142,8 @@ class Catalog:
         return chunk
 
     def _write(self, folder: str, chunk: tuple[Item, ...]) -> str:
-        text = json.dumps(
-            {"format": FORMAT, "items": [to_json(item) for item in chunk]}, separators=(",", ":")
-        ).encode()
         name = f"items/{secrets.token_hex(20)}.json"
-        with suppress(AlreadyExists):  # it can only be ours: the answer was lost on the way and the call repeated
-            self._store.create(f"{folder}/{name}", text)
+        create_twice(self._store, f"{folder}/{name}", {"format": FORMAT, "items": [to_json(item) for item in chunk]})
         self._keep(f"{folder}/{name}", chunk)
         return name
 
@@ -162,13 +164,13 @@ def _replace(chunk: tuple[Item, ...], changed: Mapping[str, Item]) -> tuple[Item
 def read_chunk(store: Store, key: str) -> tuple[Item, ...]:
     """Returns the items of a chunk; raises DataLoss where it is damaged or gone."""
     with _damage_named(key):
-        return tuple(from_json(value) for value in json.loads(store.get(key))["items"])
+        return tuple(from_json(value) for value in read_sealed(store.get, key)["items"])
 
 
 def read_segments(store: Store, key: str) -> set[str]:
     """Returns the segments that a chunk's items lie in, five times as fast as all of it; raises as `read_chunk`."""
     with _damage_named(key):
-        items = json.loads(store.get(key))["items"]
+        items = read_sealed(store.get, key)["items"]
         places = (place for value in items for place in (value["place"], value.get("mask")))
         return {place["segment"] for place in places if place}
 
@@ -177,7 +179,7 @@ def read_segments(store: Store, key: str) -> set[str]:
 def _damage_named(key: str) -> Iterator[None]:
     try:
         yield
-    except (ValueError, KeyError, TypeError, NotFound) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataLoss(f"the list of items {key} is damaged or gone") from error
 
 

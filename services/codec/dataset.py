@@ -10,6 +10,7 @@ and some objects that nothing names, which a sweep removes (see `litter`).
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
 
@@ -109,11 +110,10 @@ class Datasets:
                 fresh.setdefault(item.item_id, Named(item.item_id, sha256, item.pixels))
         created: dict[str, Item] = {}
         if fresh:
-            segments = self.segments(snapshot)
-            places, stored = segments.write_exact(list(fresh.values()))
+            places, stored = self._write_pixels(snapshot, list(fresh.values()))
             created = create_items(new, fresh, places)
             masks = name_masks(new, created)
-            mask_places, mask_bytes = segments.write_exact(masks)
+            mask_places, mask_bytes = self.segments(snapshot).write_exact(masks)
             for named, place in zip(masks, mask_places, strict=True):
                 created[named.item_id] = replace(created[named.item_id], mask=place, mask_sha256=named.sha256)
             snapshot = self._commit_new(snapshot, created, stored + mask_bytes, begun_s)
@@ -154,6 +154,10 @@ class Datasets:
 
         return self._catalog.load(snapshot.name, log.update(apply))
 
+    def locate_manifest(self, snapshot: Snapshot) -> str:
+        """Returns the key of a version's manifest."""
+        return self._log(snapshot.name).locate(snapshot.number)
+
     def segments(self, snapshot: Snapshot) -> Segments:
         """Returns the data set's exact pixels."""
         folder = f"{snapshot.folder}/segments"
@@ -161,7 +165,7 @@ class Datasets:
             if folder not in self._segments:
                 while len(self._segments) >= _SEGMENTS_OPEN:
                     del self._segments[next(iter(self._segments))]
-                self._segments[folder] = Segments(self._store, folder)
+                self._segments[folder] = Segments(self._store, folder, has_copies=True)
             return self._segments[folder]
 
     def read_pixels(self, snapshot: Snapshot, item: Item) -> Pixels:
@@ -190,6 +194,20 @@ class Datasets:
         if hash_pixels(pixels) != sha256:
             raise DataLoss(f"{damaged}: its pixels do not match its SHA-256")
         return pixels
+
+    def _write_pixels(self, snapshot: Snapshot, images: Sequence[Named]) -> tuple[list[Place], int]:
+        """Returns where each image lies, and the bytes that it took: what lies there already is not written again."""
+        unknown = {image.content: image for image in reversed(images)}
+        places = {}
+        for content in unknown.keys() & snapshot.contents.keys():
+            twin = snapshot.contents[content]
+            with suppress(DataLoss):  # of a damaged one the new copy is the better one
+                self.read_pixels(snapshot, twin)
+                places[content] = twin.place
+        novel = [image for content, image in unknown.items() if content not in places]
+        written, stored = self.segments(snapshot).write_exact(novel)
+        places |= {image.content: place for image, place in zip(novel, written, strict=True)}
+        return [places[image.content] for image in images], stored
 
     def _commit_new(self, snapshot: Snapshot, created: dict[str, Item], stored: int, begun_s: float) -> Snapshot:
         def add(newest: Snapshot) -> Body:

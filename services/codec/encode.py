@@ -1,91 +1,41 @@
 """Makes the prepared version of a data set, in steps that can be gone on with after the worker was lost.
 
-1. Every image is placed on the reference's canvas, and the masks of those that aligned are united.
-2. The images are ordered by likeness, warped, blanked outside the union, and encoded to HEVC, file by file.
-3. The record is written, and the next manifest names it.
+1. The items are grouped into categories of parts, and a reference is chosen for each.
+2. Every image is placed on its reference's canvas, and the masks of those that aligned are united.
+3. The images are ordered by likeness, warped, blanked outside the union, and encoded to HEVC, file by file.
+4. The record is written, and the next manifest names it.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from services.codec.ahead import map_ahead
-from services.codec.align import Alignment
 from services.codec.background import Image, Remover
 from services.codec.catalog import Snapshot
+from services.codec.categories import Sorter
 from services.codec.dataset import Datasets
-from services.codec.encoding import (
-    EncodedItem,
-    Encodings,
-    Options,
-    Record,
-    Unaligned,
-    locate,
-    write_items,
-    write_pictures,
-    write_record,
-)
+from services.codec.encoding import Encodings, locate, write_items, write_pictures, write_record
 from services.codec.geometry import Mask
+from services.codec.grouping import Grouper, main_label
 from services.codec.items import Item, Pixels, Place
-from services.codec.notes import Notes
+from services.codec.notes import Notes, Placed
+from services.codec.options import Options, fill_options
 from services.codec.order import describe
-from services.codec.prepare import (
-    Blanking,
-    Placement,
-    Placer,
-    Recipe,
-    default_margin,
-    find_map,
-    make_recipe,
-    open_reference,
-    prepare,
-)
+from services.codec.prepare import Blanking, Placement, Placer, Recipe, find_map, make_recipe, prepare
+from services.codec.progress import Progress
+from services.codec.records import EncodedItem, Kind, Record, Unaligned
+from services.codec.reference import default_margin
 from services.codec.segments import Segments
 from services.codec.storage import Body, Store
 from services.codec.video import encode_lossy
-from services.runtime.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
+from services.runtime.errors import DataLoss, FailedPrecondition
 
 FILE_FRAMES = 256
 """Frames of one video file, about: what is encoded again at most after a worker was lost."""
 CHECKPOINT_EVERY_S = 10.0
-
-
-class Progress(Protocol):
-    """Whom the encoder tells how far it is, and who keeps its notes."""
-
-    def report(self, phase: str, done: int, total: int) -> None:
-        """Takes note; raises Cancelled to stop the work."""
-
-    def save(self, notes: bytes) -> None:
-        """Keeps the notes for a successor."""
-
-    def load(self) -> bytes | None:
-        """Returns a predecessor's notes."""
-
-
-def fill_options(snapshot: Snapshot, options: Options) -> Options:
-    """Returns the options with reference and splits filled in; the margin, unless given (>= 0), comes later.
-
-    Raises:
-        FailedPrecondition: the data set, or its reference splits, hold no item.
-        NotFound: the reference item does not exist.
-    """
-    splits = options.reference_splits or (("train",) if "train" in snapshot.body["split_counts"] else ())
-    candidates = sorted(item.item_id for item in snapshot.items.values() if not splits or item.split in splits)
-    if not candidates:
-        where = f"the splits {', '.join(splits)} of " if splits else ""
-        raise FailedPrecondition("EMPTY_DATASET", f"{where}data set {snapshot.name!r} hold no item to refer to")
-    reference = options.reference_item_id or candidates[0]
-    if reference not in snapshot.items:
-        raise NotFound("item", reference)
-    if options.alignment == "pose" and options.background == "none":
-        raise InvalidArgument("options.alignment", "must be AKAZE or NONE where background is NONE, is POSE")
-    return replace(options, reference_splits=splits, reference_item_id=reference)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +45,7 @@ class _Work:
     snapshot: Snapshot
     options: Options
     remover: Remover | None
-    placer: Placer
+    sorter: Sorter
     folder: str
 
 
@@ -139,12 +89,11 @@ class Encoder:
         """
         notes, snapshot = self._recall(self._datasets.open(name))
         if not _is_published(snapshot, notes.token):
-            work = self._prepare(snapshot, options, remover, notes.token)
+            work = self._prepare(snapshot, options, remover, notes)
             self._place_all(work, notes)
-            blank: Blanking = "union" if options.blank_background else "none"
-            recipe = make_recipe(work.placer, notes.union, blank, work.options.mask_margin)
-            self._encode_all(work, recipe, notes)
-            self._write(work, recipe, notes)
+            recipes = _make_recipes(work, notes)
+            self._encode_all(work, recipes, notes)
+            self._write(work, recipes, notes)
         return self._publish(snapshot, notes.token)
 
     def _recall(self, newest: Snapshot) -> tuple[Notes, Snapshot]:
@@ -159,16 +108,20 @@ class Encoder:
                     return notes, self._datasets.open_version(newest.name, notes.version)
         return Notes(newest.number), newest
 
-    def _prepare(self, snapshot: Snapshot, options: Options, remover: Remover | None, token: str) -> _Work:
-        options = fill_options(snapshot, options)
-        pixels = self._datasets.read_pixels(snapshot, snapshot.items[options.reference_item_id])
-        reference = open_reference(pixels, remover)
-        if options.mask_margin < 0:
-            options = replace(options, mask_margin=default_margin(reference))
+    def _prepare(self, snapshot: Snapshot, options: Options, remover: Remover | None, notes: Notes) -> _Work:
         # What was used in the end, not "auto": test images are to be treated alike for ever.
-        options = replace(options, background="none" if remover is None else remover.method)
-        placer = Placer(reference, options.alignment, remover)
-        return _Work(snapshot, options, remover, placer, locate(snapshot, token))
+        background = "none" if remover is None else remover.method
+        options = replace(fill_options(snapshot, options), background=background)
+        grouper = Grouper(self._datasets, snapshot, options, remover, self._threads)
+        if notes.categories is None:
+            notes.categories = grouper.group(self._progress)
+            self._save(notes)
+        placers = {category.name: grouper.open_placer(category) for category in notes.categories}
+        if options.categories == "one":
+            [category] = notes.categories
+            margin = _choose_margin(options, placers[category.name])
+            options = replace(options, reference_item_id=category.reference_item_id, mask_margin=margin)
+        return _Work(snapshot, options, remover, Sorter(placers), locate(snapshot, notes.token))
 
     def _place_all(self, work: _Work, notes: Notes) -> None:
         """Looks at every image that the notes do not know yet."""
@@ -176,9 +129,9 @@ class Encoder:
         todo = [item for item in items.values() if item.item_id not in {*notes.placed, *notes.unreadable}]
         splits = work.options.reference_splits
 
-        def place(item: Item) -> _Placed | DataLoss:
+        def place(item: Item) -> tuple[Placed, Mask | None] | DataLoss:
             try:
-                return _place(self._datasets.read_pixels(work.snapshot, item), work.placer)
+                return _place(self._datasets.read_pixels(work.snapshot, item), _find_category(work, item), work.sorter)
             except DataLoss as error:
                 return error
 
@@ -186,28 +139,31 @@ class Encoder:
             if isinstance(placed, DataLoss):
                 notes.unreadable[item.item_id] = placed.message
             else:
-                notes.placed[item.item_id] = (placed.alignment, placed.small)
-                if placed.mask is not None and (not splits or item.split in splits):
-                    notes.unite(placed.mask)
+                notes.placed[item.item_id], mask = placed
+                if mask is not None and (not splits or item.split in splits):
+                    notes.unite(placed[0].category, mask)
             self._save(notes)
             self._progress.report("aligning images", notes.seen, len(items))
+        if not notes.placed:
+            raise FailedPrecondition("EMPTY_DATASET", "no item of the data set can be read")
 
-    def _encode_all(self, work: _Work, recipe: Recipe, notes: Notes) -> None:
+    def _encode_all(self, work: _Work, recipes: Mapping[str, Recipe], notes: Notes) -> None:
         """Writes the files that the notes do not know yet."""
         segments = Segments(self._store, work.folder)
-        order = notes.order()
-        done = sum(len(names) for _, names in notes.files)
         frames = max(1, FILE_FRAMES // work.options.gop) * work.options.gop
+        runs = [run for name in recipes for run in _cut(notes.order(name), frames)]
+        done = sum(len(names) for _, names in notes.files)
 
         def draw(name: str) -> Image:
+            placed = notes.placed[name]
             pixels = self._datasets.read_pixels(work.snapshot, work.snapshot.items[name])
-            return prepare(work.placer.convert(pixels), Placement(notes.placed[name][0], None), recipe).image
+            image = work.sorter.placers[placed.category].convert(pixels)
+            return prepare(image, Placement(placed.alignment, None), recipes[placed.category]).image
 
-        while done < len(order):
-            run = order[done : done + frames]
-            images = self._count(map_ahead(draw, run, self._threads), done, len(order))
+        for run in runs[len(notes.files) :]:
+            images = self._count(map_ahead(draw, run, self._threads), done, len(notes.placed))
             video = encode_lossy(images, work.options.crf, work.options.gop)
-            segment = segments.write_video(video, [{"item_id": name} for name in run])
+            segment = segments.write_video(video, [])
             notes.files.append((segment.segment_id, run))
             notes.stored_bytes += segment.stored_bytes
             done += len(run)
@@ -218,11 +174,18 @@ class Encoder:
             yield frame
             self._progress.report("encoding video", number, total)
 
-    def _write(self, work: _Work, recipe: Recipe, notes: Notes) -> None:
-        items = _list_encoded(notes, work.snapshot, recipe)
-        stored = notes.stored_bytes + write_pictures(self._store, work.folder, work.placer.reference, recipe.mask)
-        stored += write_items(self._store, work.folder, items)
-        write_record(self._store, work.folder, _describe(work, recipe, notes, items, stored))
+    def _write(self, work: _Work, recipes: Mapping[str, Recipe], notes: Notes) -> None:
+        items = _list_encoded(notes, work.snapshot, recipes)
+        stored = notes.stored_bytes
+        pictures = {}
+        for number, (name, recipe) in enumerate(recipes.items(), start=1):
+            masks = {"part": work.sorter.placers[name].reference.mask, "mask": recipe.mask}
+            drawn = {kind: mask for kind, mask in masks.items() if mask is not None}
+            pictures[name], size = write_pictures(self._store, work.folder, number, drawn)
+            stored += size
+        digest, size = write_items(self._store, work.folder, items)
+        record = _describe(work, recipes, notes, pictures, items)
+        write_record(self._store, work.folder, replace(record, stored_bytes=stored + size, items_sha256=digest))
 
     def _publish(self, snapshot: Snapshot, token: str) -> Record:
         def name_it(newest: Snapshot) -> Body:
@@ -236,7 +199,7 @@ class Encoder:
         if not _is_published(newest, token):
             newest = self._datasets.commit(snapshot, name_it)
         published = next(entry for entry in newest.body["encodings"] if entry["token"] == token)
-        return Encodings(self._store).find(newest, published["encoding_id"])
+        return Encodings(self._store, self._datasets).find(newest, published["encoding_id"])
 
     def _save(self, notes: Notes, *, now: bool = False) -> None:
         if now or time.monotonic() - self._saved >= self._every_s:
@@ -244,29 +207,56 @@ class Encoder:
             self._saved = time.monotonic()
 
 
-@dataclass(frozen=True, eq=False)
-class _Placed:
-    """An image as it lies on the canvas: its alignment, its small picture, its mask there."""
-
-    alignment: Alignment
-    small: NDArray[np.uint8]
-    mask: Mask | None
+def _find_category(work: _Work, item: Item) -> str | None:
+    """Returns the category that an item is said to be of; None where its looks decide."""
+    if work.options.categories != "label" or main_label(item) not in work.sorter.placers:
+        return None
+    return main_label(item)
 
 
-def _place(pixels: Pixels, placer: Placer) -> _Placed:
-    image = placer.convert(pixels)
-    placement = placer.place(image)
-    small = describe(image, placement.alignment.affine, placer.canvas_width, placer.canvas_height)
-    return _Placed(placement.alignment, small, placer.draw_mask(placement))
+def _place(pixels: Pixels, category: str | None, sorter: Sorter) -> tuple[Placed, Mask | None]:
+    """Returns how an image lies on the canvas of its category, and its mask there."""
+    found = sorter.sort(pixels, category)
+    placer, placement = sorter.placers[found.category], found.placement
+    small = describe(found.image, placement.alignment.affine, placer.canvas_width, placer.canvas_height)
+    return Placed(found.category, placement.alignment, small), placer.draw_mask(placement)
+
+
+def _make_recipes(work: _Work, notes: Notes) -> dict[str, Recipe]:
+    """Returns the recipes of the categories that have items, in their order."""
+    blank: Blanking = "union" if work.options.blank_background else "none"
+    used = {placed.category for placed in notes.placed.values()}
+    recipes = {}
+    for name, placer in work.sorter.placers.items():
+        if name in used:
+            recipes[name] = make_recipe(placer, notes.unions.get(name), blank, _choose_margin(work.options, placer))
+    return recipes
+
+
+def _choose_margin(options: Options, placer: Placer) -> int:
+    return options.mask_margin if options.mask_margin >= 0 else default_margin(placer.reference)
+
+
+def _cut(names: list[str], size: int) -> list[list[str]]:
+    return [names[start : start + size] for start in range(0, len(names), size)]
 
 
 def _is_published(snapshot: Snapshot, token: str) -> bool:
     return any(entry["token"] == token for entry in snapshot.body["encodings"])
 
 
-def _describe(work: _Work, recipe: Recipe, notes: Notes, items: list[EncodedItem], stored_bytes: int) -> Record:
+def _describe(
+    work: _Work,
+    recipes: Mapping[str, Recipe],
+    notes: Notes,
+    pictures: Mapping[str, dict[str, str]],
+    items: list[EncodedItem],
+) -> Record:
+    """Returns the record, without what is known once the items are written."""
     unaligned = [Unaligned(item.item_id, item.reason) for item in items if not item.aligned]
     unaligned += [Unaligned(name, reason) for name, reason in notes.unreadable.items()]
+    counts = Counter(item.category for item in items)
+    known = {category.name: category for category in notes.categories or ()}
     remover = work.remover
     return Record(
         encoding_id="",
@@ -276,23 +266,32 @@ def _describe(work: _Work, recipe: Recipe, notes: Notes, items: list[EncodedItem
         dataset_version=notes.version,
         item_count=len(items),
         unaligned=tuple(sorted(unaligned, key=lambda item: item.item_id)),
-        stored_bytes=stored_bytes,
-        width=recipe.width,
-        height=recipe.height,
-        frame=tuple(float(value) for value in recipe.frame.ravel()),
-        fill=recipe.fill,
-        bits=work.placer.reference.bits,
-        masked=recipe.mask is not None,
+        stored_bytes=0,
+        items_sha256="",
+        categories=tuple(
+            Kind(
+                category=known[name],
+                item_count=counts[name],
+                width=recipe.width,
+                height=recipe.height,
+                frame=tuple(float(value) for value in recipe.frame.ravel()),
+                fill=recipe.fill,
+                bits=work.sorter.placers[name].reference.bits,
+                pictures=pictures[name],
+            )
+            for name, recipe in recipes.items()
+        ),
         create_time_s=time.time(),
     )
 
 
-def _list_encoded(notes: Notes, snapshot: Snapshot, recipe: Recipe) -> list[EncodedItem]:
+def _list_encoded(notes: Notes, snapshot: Snapshot, recipes: Mapping[str, Recipe]) -> list[EncodedItem]:
     items = []
     for segment_id, names in notes.files:
         for frame, name in enumerate(names):
-            item = snapshot.items[name]
-            found = find_map(notes.placed[name][0], item.width, item.height, recipe)
+            item, placed = snapshot.items[name], notes.placed[name]
+            found = find_map(placed.alignment, item.width, item.height, recipes[placed.category])
             flat = tuple(float(value) for value in found.affine.ravel())
-            items.append(EncodedItem(name, Place(segment_id, frame), flat, found.aligned, found.score, found.reason))
+            place = Place(segment_id, frame)
+            items.append(EncodedItem(name, placed.category, place, flat, found.aligned, found.score, found.reason))
     return items

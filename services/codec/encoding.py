@@ -1,17 +1,19 @@
-"""A prepared version of a data set: its record, and how it is read and used.
+"""A prepared version of a data set: how it is kept, read and used.
 
 encodings/<token>/record.json          what was done; see `Record`
-encodings/<token>/items.json           for each item its frame, and how it was brought to the reference
-encodings/<token>/reference.png        the picture that all were brought to; reference_mask.png: its part
-encodings/<token>/mask.png             the union mask in the frames, white inside
+encodings/<token>/items.json.gz        for each item its frame, and how it was brought to the reference
+encodings/<token>/<n>-part.png         where the part is in the reference of the n-th category, from 1, white inside
+encodings/<token>/<n>-mask.png         the union mask in the frames, white inside
 encodings/<token>/<segment>.mp4/.json  the frames, HEVC, alike ones next to each other
 """
 
+import gzip
+import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -19,115 +21,58 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.codec.align import Alignment
-from services.codec.background import Image, Remover
+from services.codec.background import Remover
 from services.codec.catalog import Snapshot
-from services.codec.geometry import Affine, Mask
-from services.codec.items import Place
-from services.codec.prepare import AlignmentMethod, Blanking, Placer, Prepared, Recipe, Reference, prepare
+from services.codec.categories import Sorter
+from services.codec.dataset import Datasets
+from services.codec.geometry import Mask
+from services.codec.items import Pixels
+from services.codec.prepare import Blanking, Placer, Prepared, Recipe, prepare
+from services.codec.records import (
+    EncodedItem,
+    Kind,
+    Record,
+    items_from_json,
+    items_to_json,
+    record_from_json,
+    record_to_json,
+)
+from services.codec.reference import Reference, to_eight_bits
 from services.codec.segments import Segments
-from services.codec.storage import Body, Store
-from services.runtime.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
+from services.codec.storage import Body, Store, create
+from services.runtime.errors import DataLoss, FailedPrecondition, NotFound
+from services.runtime.sealed import seal, unseal
 
-FORMAT = 1
 _KEPT = 8
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a prepared version is made, every default filled in; fields as in the proto's `EncodingOptions`."""
-
-    background: str
-    alignment: AlignmentMethod
-    blank_background: bool
-    crf: int
-    gop: int
-    reference_item_id: str
-    reference_splits: tuple[str, ...]
-    mask_margin: int
-
-
-@dataclass(frozen=True)
-class Unaligned:
-    """An item that did not align, or could not be read, and why."""
-
-    item_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is known of an encoding.
-
-    Attributes:
-        encoding_id: such as "prepared-1".
-        token: names its folder.
-        options: how it was made; its background is what was used, never "auto".
-        background_description: what was used to remove the background, as a sentence.
-        dataset_version: that was encoded.
-        item_count: items in it.
-        unaligned: those that are not warped.
-        stored_bytes: of all its objects.
-        width, height: of its frames.
-        frame: from the canvas to the frames, row by row.
-        fill: colour outside the mask.
-        bits: of the reference; see `Reference`.
-        masked: whether it has a union mask.
-        create_time_s: seconds since 1970.
-    """
-
-    encoding_id: str
-    token: str
-    options: Options
-    background_description: str
-    dataset_version: int
-    item_count: int
-    unaligned: tuple[Unaligned, ...]
-    stored_bytes: int
-    width: int
-    height: int
-    frame: tuple[float, ...]
-    fill: tuple[int, ...]
-    bits: int
-    masked: bool
-    create_time_s: float
-
-
-@dataclass(frozen=True)
-class EncodedItem:
-    """An item's frame, and how it was brought to the reference; `affine` is row by row."""
-
-    item_id: str
-    place: Place
-    affine: tuple[float, ...]
-    aligned: bool
-    score: float
-    reason: str
-
-    @property
-    def alignment(self) -> Alignment:
-        """As the aligners say it."""
-        return Alignment(np.array(self.affine).reshape(2, 3), self.aligned, self.score, self.reason)
 
 
 @dataclass(frozen=True, eq=False)
 class Preparer:
     """Prepares any image as an encoding's items were. Safe to use from several threads."""
 
-    placer: Placer
-    recipe: Recipe
+    sorter: Sorter
+    recipes: Mapping[str, Recipe]
 
-    def prepare(self, pixels: NDArray[Any]) -> Prepared:
-        """Prepares an image of 8 or 16 bits, grey, RGB or RGBA."""
-        image = self.placer.convert(pixels)
-        return prepare(image, self.placer.place(image), self.recipe)
+    def prepare(self, pixels: NDArray[Any], category: str = "") -> tuple[str, Prepared]:
+        """Prepares an image of 8 or 16 bits, grey, RGB or RGBA; returns the category, too.
+
+        Args:
+            pixels: of the image.
+            category: that it is of; empty: the one that it aligns to best.
+
+        Raises:
+            NotFound: there is no such category.
+        """
+        found = self.sorter.sort(pixels, category or None)
+        return found.category, prepare(found.image, found.placement, self.recipes[found.category])
 
 
 class Encodings:
     """The prepared versions of all data sets. Safe to use from several threads."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, datasets: Datasets) -> None:
         self._store = store
+        self._datasets = datasets
         self._items: OrderedDict[str, Mapping[str, EncodedItem]] = OrderedDict()
         self._segments: OrderedDict[str, Segments] = OrderedDict()
         self._lock = Lock()
@@ -157,8 +102,9 @@ class Encodings:
         with self._lock:
             if folder in self._items:
                 return self._items[folder]
-        values = self._read_json(f"{folder}/items.json")["items"]
-        items = {value["item_id"]: _to_encoded_item(value) for value in values}
+        with _damage_named(f"the list of items of encoding {record.encoding_id!r}"):
+            data = _check(self._store.get(f"{folder}/items.json.gz"), record.items_sha256)
+            items = {item.item_id: item for item in items_from_json(json.loads(gzip.decompress(data)))}
         with self._lock:
             self._items[folder] = items
             while len(self._items) > _KEPT:
@@ -176,45 +122,48 @@ class Encodings:
 
     def open_preparer(self, snapshot: Snapshot, record: Record, remover: Remover | None) -> Preparer:
         """Returns what prepares images as the encoding's were; `remover` is of its options' background."""
-        folder = locate(snapshot, record.token)
-        reference_mask = None if remover is None else self._read_png(f"{folder}/reference_mask.png") >= 128
-        image = self._read_png(f"{folder}/reference.png")
-        colour: Image = image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-        placer = Placer(Reference(colour, reference_mask, record.bits), record.options.alignment, remover)
-        mask = self.read_mask(snapshot, record)
-        blank: Blanking = "none" if mask is None else "union"
-        frame: Affine = np.array(record.frame).reshape(2, 3)
-        return Preparer(placer, Recipe(frame, record.width, record.height, mask, blank, record.fill))
+        placers, recipes = {}, {}
+        for number, kind in enumerate(record.categories, start=1):
+            name = kind.category.name
+            part, mask = (self._read_picture(snapshot, record, number, name) for name in ("part", "mask"))
+            pixels = self._datasets.read_pixels(snapshot, snapshot.items[kind.category.reference_item_id])
+            placers[name] = self._open_placer(pixels, part, record, kind, remover)
+            blank: Blanking = "none" if mask is None else "union"
+            frame = np.array(kind.frame).reshape(2, 3)
+            recipes[name] = Recipe(frame, kind.width, kind.height, mask, blank, kind.fill)
+        return Preparer(Sorter(placers), recipes)
 
-    def read_mask(self, snapshot: Snapshot, record: Record) -> Mask | None:
-        """Returns the union mask, (height, width); None where nothing is blanked."""
-        if not record.masked:
-            return None
-        return np.asarray(self._read_png(f"{locate(snapshot, record.token)}/mask.png") >= 128)
+    def read_pictures(self, snapshot: Snapshot, record: Record) -> None:
+        """Reads the pictures of all categories; raises DataLoss where one is damaged."""
+        for number, kind in enumerate(record.categories, start=1):
+            for name in kind.pictures:
+                self._read_picture(snapshot, record, number, name)
+
+    def read_masks(self, snapshot: Snapshot, record: Record) -> list[Mask | None]:
+        """Returns the union masks of the categories, in their order; None where nothing is blanked."""
+        return [self._read_picture(snapshot, record, number + 1, "mask") for number in range(len(record.categories))]
+
+    def _open_placer(
+        self, pixels: Pixels, part: Mask | None, record: Record, kind: Kind, remover: Remover | None
+    ) -> Placer:
+        """Returns the placer of a category, given its reference's pixels and where the part is in it."""
+        remover = remover if kind.category.is_outlined else None
+        image = to_eight_bits(pixels, kind.bits, 1 if pixels.ndim == 2 else 3)
+        return Placer(Reference(image, part, kind.bits), kind.category.alignment, remover, record.options.transform)
 
     def _read_record(self, snapshot: Snapshot, entry: Body) -> Record:
-        value = self._read_json(f"{locate(snapshot, entry['token'])}/record.json")
-        try:
-            return _to_record(value, entry["encoding_id"], entry["token"])
-        except (KeyError, TypeError) as error:
-            raise DataLoss(f"the record of encoding {entry['encoding_id']!r} is damaged") from error
+        key = f"{locate(snapshot, entry['token'])}/record.json"
+        with _damage_named(f"the record of encoding {entry['encoding_id']!r}"):
+            return record_from_json(unseal(self._store.get(key)), entry["encoding_id"], entry["token"])
 
-    def _read_json(self, key: str) -> dict[str, Any]:
-        try:
-            value: dict[str, Any] = json.loads(self._store.get(key))
-        except (ValueError, NotFound) as error:
-            raise DataLoss(f"{key} is damaged or gone") from error
-        return value
-
-    def _read_png(self, key: str) -> NDArray[np.uint8]:
-        try:
-            data = np.frombuffer(self._store.get(key), np.uint8)
-        except NotFound as error:
-            raise DataLoss(f"{key} is gone") from error
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
-        if image is None:
-            raise DataLoss(f"{key} is damaged")
-        return np.asarray(image, np.uint8)
+    def _read_picture(self, snapshot: Snapshot, record: Record, number: int, name: str) -> Mask | None:
+        """Returns a picture of the category of that number, from 1; None where it has none of that name."""
+        digest = record.categories[number - 1].pictures.get(name)
+        if digest is None:
+            return None
+        with _damage_named(f"{number}-{name}.png of encoding {record.encoding_id!r}"):
+            data = _check(self._store.get(f"{locate(snapshot, record.token)}/{number}-{name}.png"), digest)
+            return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)) >= 128
 
 
 def locate(snapshot: Snapshot, token: str) -> str:
@@ -222,48 +171,36 @@ def locate(snapshot: Snapshot, token: str) -> str:
     return f"{snapshot.folder}/encodings/{token}"
 
 
-def write_pictures(store: Store, folder: str, reference: Reference, mask: Mask | None) -> int:
-    """Writes the reference and the masks; returns the bytes they take."""
-    image = reference.image if reference.image.ndim == 2 else cv2.cvtColor(reference.image, cv2.COLOR_RGB2BGR)
-    pictures = {"reference": image}
-    if reference.mask is not None:
-        pictures["reference_mask"] = reference.mask.astype(np.uint8) * 255
-    if mask is not None:
-        pictures["mask"] = mask.astype(np.uint8) * 255
-    return sum(
-        _create(store, f"{folder}/{name}.png", cv2.imencode(".png", picture)[1].tobytes())
-        for name, picture in pictures.items()
-    )
+def write_pictures(store: Store, folder: str, number: int, pictures: Mapping[str, Mask]) -> tuple[dict[str, str], int]:
+    """Writes the masks of the category of that number, from 1; returns their SHA-256, and the bytes they take."""
+    digests, size = {}, 0
+    for name, mask in pictures.items():
+        data = cv2.imencode(".png", mask.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
+        size += create(store, f"{folder}/{number}-{name}.png", data)
+        digests[name] = hashlib.sha256(data).hexdigest()
+    return digests, size
 
 
-def write_items(store: Store, folder: str, items: list[EncodedItem]) -> int:
-    """Writes the list of items; returns the bytes it takes."""
-    value = {"format": FORMAT, "items": [asdict(item) for item in items]}
-    return _create(store, f"{folder}/items.json", json.dumps(value, separators=(",", ":")).encode())
+def write_items(store: Store, folder: str, items: Sequence[EncodedItem]) -> tuple[str, int]:
+    """Writes the list of items; returns its SHA-256, and the bytes it takes."""
+    data = gzip.compress(json.dumps(items_to_json(items), separators=(",", ":")).encode(), mtime=0)
+    return hashlib.sha256(data).hexdigest(), create(store, f"{folder}/items.json.gz", data)
 
 
 def write_record(store: Store, folder: str, record: Record) -> None:
     """Writes the record, last: an encoding without one does not exist."""
-    value = {key: value for key, value in asdict(record).items() if key not in ("encoding_id", "token")}
-    _create(store, f"{folder}/record.json", json.dumps({"format": FORMAT, **value}, separators=(",", ":")).encode())
+    create(store, f"{folder}/record.json", seal(record_to_json(record)))
 
 
-def _create(store: Store, key: str, data: bytes) -> int:
-    with suppress(AlreadyExists):  # a worker that was lost had come as far as this
-        store.create(key, data)
-    return len(data)
+def _check(data: bytes, sha256: str) -> bytes:
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError("the checksum differs")
+    return data
 
 
-def _to_record(value: dict[str, Any], encoding_id: str, token: str) -> Record:
-    fields = {key: value[key] for key in Record.__dataclass_fields__ if key not in ("encoding_id", "token")}
-    options = dict(fields["options"])
-    options["reference_splits"] = tuple(options["reference_splits"])
-    fields["options"] = Options(**options)
-    fields["unaligned"] = tuple(Unaligned(**item) for item in fields["unaligned"])
-    fields["frame"] = tuple(fields["frame"])
-    fields["fill"] = tuple(fields["fill"])
-    return Record(encoding_id=encoding_id, token=token, **fields)
-
-
-def _to_encoded_item(value: dict[str, Any]) -> EncodedItem:
-    return EncodedItem(**{**value, "place": Place(**value["place"]), "affine": tuple(value["affine"])})
+@contextmanager
+def _damage_named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, NotFound) as error:
+        raise DataLoss(f"{what} is damaged or gone") from error

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Affine = NDArray[np.float64]  # (2, 3)
 Mask = NDArray[np.bool_]  # (h, w)
+Points = NDArray[np.float64]  # (n, 2)
 
 IDENTITY: Affine = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
@@ -35,6 +36,16 @@ def rotate(angle: float, source: NDArray[np.float64], target: NDArray[np.float64
     """Returns the rotation by `angle` radians (x towards y) that takes the point `source` to `target`."""
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     return np.column_stack([turn, target - turn @ source])
+
+
+def fit_rigid(source: Points, target: Points) -> Affine:
+    """Returns the rotation and shift that takes points nearest to others (Kabsch, 1976: least squares)."""
+    return _fit_turned(source, target, scaled=False)
+
+
+def fit_similarity(source: Points, target: Points) -> Affine:
+    """Returns the rotation, scale and shift that takes points nearest to others (Umeyama, 1991: least squares)."""
+    return _fit_turned(source, target, scaled=True)
 
 
 def cut_and_scale(left: float, top: float, factor: float) -> Affine:
@@ -74,6 +85,16 @@ def find_bounds(mask: Mask) -> tuple[int, int, int, int]:
     """Returns the half-open box x_min, y_min, x_max, y_max of a mask that is not empty."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _fit_turned(source: Points, target: Points, *, scaled: bool) -> Affine:
+    middle, aim = source.mean(axis=0), target.mean(axis=0)
+    from_middle, from_aim = source - middle, target - aim
+    along = float((from_middle * from_aim).sum())
+    across = float((from_middle[:, 0] * from_aim[:, 1] - from_middle[:, 1] * from_aim[:, 0]).sum())
+    factor = math.hypot(along, across) / float((from_middle**2).sum()) if scaled else 1.0
+    turn = factor * rotate(math.atan2(across, along), middle, aim)[:, :2]
+    return np.column_stack([turn, aim - turn @ middle])
 
 
 def _square(affine: Affine) -> NDArray[np.float64]:

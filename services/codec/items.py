@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[Any]  # (h, w) or (h, w, 3 | 4), uint8 or uint16
+Content = tuple[str, tuple[int, ...], int]
+"""Equal for equal pixels: their SHA-256, their shape, their bits."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,12 @@ class Item:
     place: Place
     mask: Place | None = None
     mask_sha256: str = ""
+
+    @property
+    def content(self) -> Content:
+        """Equal for items with equal pixels."""
+        size = (self.height, self.width)
+        return self.sha256, size if self.channels == 1 else (*size, self.channels), self.bit_depth
 
     @property
     def etag(self) -> str:

@@ -35,11 +35,18 @@ def encode_dataset(request: codec_pb2.EncodeDatasetRequest, job: Job) -> codec_p
     with closing(open_codec(settings, job.store)) as codec:
         threads = count_threads(settings)
         record = codec.encode(request.dataset, options, JobProgress(job), threads)
-        mask = codec.encodings.read_mask(codec.datasets.open(request.dataset), record)
+        masks = codec.encodings.read_masks(codec.datasets.open(request.dataset), record)
     return codec_pb2.EncodeDatasetResponse(
-        encoding=answers.write_encoding(record, mask), background_description=record.background_description
+        encoding=answers.write_encoding(record, masks), background_description=record.background_description
     )
 
 
+def verify_dataset(request: codec_pb2.VerifyDatasetRequest, job: Job) -> codec_pb2.VerifyDatasetResponse:
+    """Reads everything of a data set."""
+    with closing(open_codec(job.settings, job.store)) as codec:
+        findings = codec.scrub(request.dataset, JobProgress(job), count_threads(job.settings))
+    return answers.write_findings(findings)
+
+
 if __name__ == "__main__":
-    run_job({"EncodeDataset": encode_dataset}, CodecSettings)
+    run_job({"EncodeDataset": encode_dataset, "VerifyDataset": verify_dataset}, CodecSettings)

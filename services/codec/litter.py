@@ -27,7 +27,7 @@ LOG = "log"
 def list_grounds(store: Store) -> Iterator[Ground]:
     """Yields the folders of all data sets of the codec's store, deleted ones too."""
     for name in store.folders("datasets"):
-        log = ManifestLog(store, f"datasets/{name}/{LOG}")
+        log = ManifestLog(store, f"datasets/{name}/{LOG}", has_copies=True)
         for incarnation in store.folders(f"datasets/{name}"):
             if incarnation != LOG:
                 yield Ground(store, locate(name, incarnation), log, partial(_list_named, store, name), _find_unit)

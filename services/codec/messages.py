@@ -8,10 +8,10 @@ from typing import Protocol
 
 from mekiki.codec.v1 import codec_pb2
 from mekiki.types.v1 import types_pb2
+from services.codec.align import Transform
 from services.codec.changes import Change
-from services.codec.encoding import Options
 from services.codec.items import Annotation, Item
-from services.codec.prepare import AlignmentMethod
+from services.codec.options import USUAL_TRANSFORM, AlignmentMethod, Grouping, Options, ReferenceChoice
 from services.codec.reading import Selection
 from services.runtime.errors import InvalidArgument
 
@@ -23,6 +23,9 @@ DEFAULT_CRF, DEFAULT_GOP = 28, 16
 
 BACKGROUNDS = {0: "auto", 1: "auto", 2: "none", 3: "contrast", 4: "rembg"}
 ALIGNMENTS: dict[int, AlignmentMethod] = {0: "pose", 1: "pose", 2: "akaze", 3: "none"}
+TRANSFORMS: dict[int, Transform] = {1: "rigid", 2: "similarity", 3: "affine"}
+REFERENCES: dict[int, ReferenceChoice] = {0: "medoid", 1: "medoid", 2: "first"}
+GROUPINGS: dict[int, Grouping] = {0: "one", 1: "one", 2: "label", 3: "looks"}
 STATES = {0: "proposed", 1: "proposed", 2: "accepted", 3: "rejected"}
 _UPDATABLE = ("labels", "group", "split", "annotations")
 
@@ -97,8 +100,10 @@ def read_short(text: str, field: str) -> str:
 
 
 def read_selection(items: types_pb2.ItemFilter) -> Selection:
-    """Returns the conditions of a filter."""
-    return Selection(tuple(items.item_ids), tuple(items.labels), tuple(items.splits))
+    """Returns the conditions of a filter; raises InvalidArgument for a category of original pixels."""
+    if items.category and items.form != types_pb2.ITEM_FORM_PREPARED:
+        raise InvalidArgument("items.category", f"must be empty for original pixels, is {items.category!r}")
+    return Selection(tuple(items.item_ids), tuple(items.labels), tuple(items.splits), items.category)
 
 
 def read_form(form: int, field: str) -> bool:
@@ -140,21 +145,25 @@ def read_options(options: codec_pb2.EncodingOptions) -> Options:
     for field, value, known in (
         ("background", options.background, BACKGROUNDS),
         ("alignment", options.alignment, ALIGNMENTS),
+        ("transform", options.transform, {0: "", **TRANSFORMS}),
+        ("reference", options.reference, REFERENCES),
+        ("categories", options.categories, GROUPINGS),
     ):
         if value not in known:
             raise InvalidArgument(f"options.{field}", f"must be a known value, is {value}")
-    background, alignment = BACKGROUNDS[options.background], ALIGNMENTS[options.alignment]
-    if alignment == "pose" and background == "none":
-        raise InvalidArgument("options.alignment", "must be AKAZE or NONE where background is NONE, is POSE")
+    alignment = ALIGNMENTS[options.alignment]
     return Options(
-        background=background,
+        background=BACKGROUNDS[options.background],
         alignment=alignment,
+        transform=TRANSFORMS.get(options.transform, USUAL_TRANSFORM[alignment]),
         blank_background=options.blank_background if options.HasField("blank_background") else True,
         crf=_read_limited(options, "crf", DEFAULT_CRF, 0, 51),
         gop=_read_limited(options, "gop", DEFAULT_GOP, 1, 250),
+        reference=REFERENCES[options.reference],
         reference_item_id=options.reference_item_id,
         reference_splits=tuple(options.reference_splits),
         mask_margin=_read_limited(options, "mask_margin", -1, 0, 1000),
+        categories=GROUPINGS[options.categories],
     )
 
 

@@ -9,12 +9,16 @@ from threading import Lock
 
 from services.codec.background import MODEL_FILE, Remover, open_remover
 from services.codec.dataset import GRACE_S, Datasets
-from services.codec.encode import Encoder, Progress
-from services.codec.encoding import Encodings, Options, Preparer, Record
+from services.codec.encode import Encoder
+from services.codec.encoding import Encodings, Preparer
 from services.codec.geometry import Mask
 from services.codec.items import Item
+from services.codec.options import Options
+from services.codec.progress import Progress
 from services.codec.reading import OriginalReader, PreparedReader, Selection, select
+from services.codec.records import Record
 from services.codec.rembg_process import RembgProcess
+from services.codec.scrub import Findings, Scrubber
 from services.codec.storage import OpenLog, Store
 from services.runtime.child import ChildLimits
 
@@ -51,7 +55,7 @@ class Codec:
         grace_s: float = GRACE_S,
     ) -> None:
         self.datasets = Datasets(store, open_log, grace_s)
-        self.encodings = Encodings(store)
+        self.encodings = Encodings(store, self.datasets)
         self._store = store
         self._folders = model_folders
         found = (folder / MODEL_FILE for folder in model_folders if (folder / MODEL_FILE).is_file())
@@ -69,7 +73,7 @@ class Codec:
         """Returns the items of the newest version that meet the conditions, and what reads them.
 
         Raises:
-            NotFound: no such data set or encoding.
+            NotFound: no such data set, encoding or category.
             FailedPrecondition: prepared ones are asked for and nothing was encoded yet.
         """
         snapshot = self.datasets.open(dataset)
@@ -78,6 +82,7 @@ class Codec:
         if prepared:
             record = self.encodings.find(snapshot, encoding_id)
             reader = PreparedReader(self.encodings, snapshot, record, many=len(items) > 1)
+            items = reader.select(items, selection.category) if selection.category else items
         return ItemsToRead(tuple(items), tuple(missing), reader, partial(self.datasets.read_mask, snapshot))
 
     def open_remover(self, background: str) -> Remover | None:
@@ -105,3 +110,7 @@ class Codec:
         """Makes a prepared version; see `Encoder.encode`."""
         remover = self.open_remover(options.background)
         return Encoder(self.datasets, self._store, progress, threads).encode(dataset, options, remover)
+
+    def scrub(self, dataset: str, progress: Progress, threads: int) -> Findings:
+        """Reads everything of a data set; see `Scrubber.scrub`."""
+        return Scrubber(self.datasets, self.encodings, self._store, progress, threads).scrub(dataset)

@@ -7,13 +7,13 @@ a margin, and cuts the canvas down to it. A `Recipe` with a `Placer` then prepar
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.codec.align import Aligner, Alignment
+from services.codec.align import Aligner, Alignment, Transform, refuse
 from services.codec.align.akaze import AkazeAligner
 from services.codec.align.pose import PoseAligner
 from services.codec.background import Image, Remover, find_border_colour
@@ -25,32 +25,27 @@ from services.codec.geometry import (
     compose,
     find_axis,
     find_bounds,
+    measure_overlap,
     rotate,
     scale_of,
     warp_mask,
 )
-from services.runtime.errors import FailedPrecondition, InvalidArgument
+from services.codec.options import USUAL_TRANSFORM, AlignmentMethod
+from services.codec.reference import Reference, to_eight_bits
+from services.runtime.errors import InvalidArgument
 
-AlignmentMethod = Literal["pose", "akaze", "none"]
 Blanking = Literal["union", "own", "none"]
 
 _CANVAS_MARGIN = 0.25
 _FRAME_STEP = 16  # HEVC's blocks; also keeps both sides even, which 4:2:0 needs
 
 
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """The picture that all others are brought to.
+class View(NamedTuple):
+    """What an image is turned into before it is placed: bits that count, channels, whether its part is sought."""
 
-    Attributes:
-        image: (h, w) or (h, w, 3) uint8.
-        mask: of its part; None where no background is removed.
-        bits: significant bits of the pixels it was made from, 8 to 16; see `to_eight_bits`.
-    """
-
-    image: Image
-    mask: Mask | None
     bits: int
+    channels: int
+    is_cut_out: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,41 +89,19 @@ class Prepared:
     alignment: Alignment
 
 
-def open_reference(pixels: NDArray[Any], remover: Remover | None) -> Reference:
-    """Makes a reference of an image as it was stored.
-
-    Raises:
-        FailedPrecondition: no part stands out in it.
-    """
-    bits = max(8, int(pixels.max()).bit_length()) if pixels.dtype == np.uint16 else 8
-    image = to_eight_bits(pixels, bits, 1 if pixels.ndim == 2 else 3)
-    mask = remover.find_part(image) if remover else None
-    if mask is not None and not mask.any():
-        raise FailedPrecondition("NO_PART", "no part stands out from the background of the reference image")
-    return Reference(image, mask, bits)
-
-
-def to_eight_bits(pixels: NDArray[Any], bits: int, channels: int) -> Image:
-    """Returns an image (h, w) or (h, w, 3) uint8 of one that has 8 or 16 bits, grey, RGB or RGBA.
-
-    A 16-bit image keeps the upper eight of its `bits`; what is brighter than they can say is white. Opacity is dropped.
-    """
-    if pixels.dtype == np.uint16:
-        pixels = np.minimum(pixels >> (bits - 8), 255).astype(np.uint8)
-    if pixels.ndim == 3 and channels == 1:
-        return np.asarray(cv2.cvtColor(pixels[:, :, :3], cv2.COLOR_RGB2GRAY), np.uint8)
-    if pixels.ndim == 2 and channels == 3:
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
-    return np.ascontiguousarray(pixels[:, :, :3] if pixels.ndim == 3 else pixels)
-
-
 class Placer:
     """Brings images onto the reference's canvas. Safe to use from several threads."""
 
     def __init__(
-        self, reference: Reference, alignment: AlignmentMethod, remover: Remover | None, *, crop: bool = True
+        self,
+        reference: Reference,
+        alignment: AlignmentMethod,
+        remover: Remover | None,
+        transform: Transform | None = None,
+        *,
+        crop: bool = True,
     ) -> None:
-        """Takes the reference, the method, and what finds the parts; None where no background is removed.
+        """Takes the reference, the method, what finds the parts (None: nothing), what a map may do (None: the usual).
 
         With `crop` the canvas lies around the reference's part, turned, to be cut down; else it is the reference's own
         frame. Where nothing is aligned, it always is.
@@ -139,20 +112,25 @@ class Placer:
         if alignment == "pose" and reference.mask is None:
             raise InvalidArgument("alignment", "must be akaze or none where background removal is none, is pose")
         self.reference = reference
+        self.view = View(reference.bits, 1 if reference.image.ndim == 2 else 3, remover is not None)
         self.crop = crop and alignment != "none" and reference.mask is not None
         self._remover = remover
-        self._aligner = _open_aligner(reference, alignment)
+        self._aligner = _open_aligner(reference, alignment, transform or USUAL_TRANSFORM[alignment])
         self.canvas, self.canvas_width, self.canvas_height = _lay_canvas(reference, turn=self.crop)
 
     def convert(self, pixels: NDArray[Any]) -> Image:
         """Returns the image in the reference's depth and channels."""
-        return to_eight_bits(pixels, self.reference.bits, 1 if self.reference.image.ndim == 2 else 3)
+        return to_eight_bits(pixels, self.view.bits, self.view.channels)
 
-    def place(self, image: Image) -> Placement:
-        """Finds how a converted image lies on the canvas."""
-        mask = self._remover.find_part(image) if self._remover else None
+    def find_part(self, image: Image) -> Mask | None:
+        """Returns the part's mask in a converted image; None where no background is removed."""
+        return self._remover.find_part(image) if self._remover else None
+
+    def place(self, image: Image, mask: Mask | None = None) -> Placement:
+        """Finds how a converted image lies on the canvas, given its part's mask where that was found already."""
+        mask = self.find_part(image) if mask is None else mask
         if self._aligner is None:
-            return Placement(Alignment(IDENTITY, aligned=True, score=self._overlap(mask), reason=""), mask)
+            return Placement(self._leave(image, mask), mask)
         found = self._aligner.align(image, np.ones(image.shape[:2], bool) if mask is None else mask)
         affine = compose(found.affine, self.canvas) if found.aligned else IDENTITY
         return Placement(Alignment(affine, found.aligned, found.score, found.reason), mask)
@@ -163,11 +141,13 @@ class Placer:
             return None
         return warp_mask(placement.mask, placement.alignment.affine, self.canvas_width, self.canvas_height)
 
-    def _overlap(self, mask: Mask | None) -> float:
-        if mask is None or self.reference.mask is None or mask.shape != self.reference.mask.shape:
-            return 0.0
-        union = np.count_nonzero(mask | self.reference.mask)
-        return float(np.count_nonzero(mask & self.reference.mask) / union) if union else 0.0
+    def _leave(self, image: Image, mask: Mask | None) -> Alignment:
+        (height, width), (wanted_height, wanted_width) = image.shape[:2], self.reference.image.shape[:2]
+        if (height, width) != (wanted_height, wanted_width):
+            return refuse(f"it has {width} x {height} pixels, the reference {wanted_width} x {wanted_height}")
+        known = self.reference.mask
+        score = 0.0 if mask is None or known is None else measure_overlap(mask, known)
+        return Alignment(IDENTITY, aligned=True, score=score, reason="")
 
 
 def make_recipe(placer: Placer, union: Mask | None, blank: Blanking, margin: int) -> Recipe:
@@ -212,17 +192,13 @@ def find_map(on_canvas: Alignment, width: int, height: int, recipe: Recipe) -> A
     return replace(on_canvas, affine=_place_whole(width, height, recipe))
 
 
-def default_margin(reference: Reference) -> int:
-    """Returns the margin of the union mask where none is given: 1 % of the longer side, pixels."""
-    longer: int = max(reference.image.shape[:2])
-    return max(1, round(longer / 100))
-
-
-def _open_aligner(reference: Reference, alignment: AlignmentMethod) -> Aligner | None:
+def _open_aligner(reference: Reference, alignment: AlignmentMethod, transform: Transform) -> Aligner | None:
     if alignment == "none":
         return None
     mask = np.ones(reference.image.shape[:2], bool) if reference.mask is None else reference.mask
-    return PoseAligner(reference.image, mask) if alignment == "pose" else AkazeAligner(reference.image, mask)
+    if alignment == "pose":
+        return PoseAligner(reference.image, mask, transform)
+    return AkazeAligner(reference.image, mask, transform)
 
 
 def _lay_canvas(reference: Reference, *, turn: bool) -> tuple[Affine, int, int]:

@@ -71,7 +71,7 @@ def _read(found: ItemsToRead, item: Item, told: codec_pb2.Item, parts: Parts) ->
         raise FailedPrecondition("ITEM_TOO_LARGE", f"{message}; raise MEKIKI_MAX_MESSAGE_BYTES on both sides")
     response.image.CopyFrom(encode_tensor(read.pixels))
     if read.alignment is not None:
-        response.alignment.CopyFrom(answers.write_alignment(read.alignment))
+        response.alignment.CopyFrom(answers.write_alignment(read.alignment, read.category))
     return response
 
 

@@ -8,29 +8,32 @@ from threading import Lock
 from services.codec.align import Alignment
 from services.codec.catalog import Snapshot
 from services.codec.dataset import Datasets
-from services.codec.encoding import Encodings, Record
+from services.codec.encoding import Encodings
 from services.codec.items import Item, Pixels, Place
+from services.codec.records import Record
 from services.codec.segments import Segments
-from services.runtime.errors import DataLoss, FailedPrecondition
+from services.runtime.errors import DataLoss, FailedPrecondition, NotFound
 
 CACHE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Conditions that must all hold; empty ones hold for every item."""
+    """Conditions that must all hold; empty ones hold for every item. A category is of prepared pixels."""
 
     item_ids: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
+    category: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """An item's pixels, and how they were brought to the reference; None for original ones."""
+    """An item's pixels, and how they were brought to which category's reference; None for original ones."""
 
     pixels: Pixels
     alignment: Alignment | None
+    category: str = ""
 
 
 def select(snapshot: Snapshot, selection: Selection) -> tuple[list[Item], list[str]]:
@@ -106,6 +109,13 @@ class PreparedReader:
         self._segments = encodings.segments(snapshot, record)
         self._cache = GopCache() if many else None
 
+    def select(self, items: Iterable[Item], category: str) -> list[Item]:
+        """Returns those of a category; raises NotFound where the encoding has none of that name."""
+        if category not in (kind.category.name for kind in self._record.categories):
+            raise NotFound("category", category)
+        encoded = ((item, self._items.get(item.item_id)) for item in items)
+        return [item for item, one in encoded if one is not None and one.category == category]
+
     def read(self, item: Item) -> Read:
         """Returns an item's frame.
 
@@ -125,7 +135,7 @@ class PreparedReader:
         except DataLoss as error:
             message = f"item {item.item_id!r} of {self._snapshot.name!r} is damaged in its prepared form"
             raise DataLoss(f"{message}: {error.message}") from error
-        return Read(pixels, encoded.alignment)
+        return Read(pixels, encoded.alignment, encoded.category)
 
 
 def _count_bytes(frames: Iterable[Pixels]) -> int:

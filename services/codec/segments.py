@@ -1,7 +1,8 @@
-"""Immutable pieces of a data set: images of one shape as a video, anything else as PNG, each with a JSON index.
+"""Immutable pieces of a data set: images of one shape as a video, a single or tiny one as PNG, with a JSON index.
 
     <folder>/<id>.mp4 or <id>.png    the pixels; `ffmpeg` or any viewer reads them
     <folder>/<id>.json               which item is which frame, the SHA-256 of its pixels, where each GOP's bytes lie
+    <folder>/<id>.copy               the same once more, where copies are kept
 
 The id is a SHA-256 of all of it, so that writing the same piece twice is writing it once; and of a random salt where a
 writer must not build upon what a dead one left, which a sweep may be about to take.
@@ -13,7 +14,6 @@ import json
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -21,10 +21,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from services.codec.items import Pixels, Place
-from services.codec.storage import Store
+from services.codec.items import Content, Pixels, Place
+from services.codec.storage import Store, create, create_twice
 from services.codec.video import Gop, Video, VideoIndex, can_encode, decode_frame, decode_gop, encode_exact
-from services.runtime.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound
+from services.runtime.errors import DataLoss, InvalidArgument, NotFound
+from services.runtime.sealed import read_sealed, seal, unseal
 
 FORMAT = 1
 _INDEXES_KEPT = 4096
@@ -38,6 +39,11 @@ class Named:
     sha256: str
     pixels: Pixels
     is_mask: bool = False
+
+    @property
+    def content(self) -> Content:
+        """Equal for equal pixels."""
+        return self.sha256, self.pixels.shape, self.pixels.dtype.itemsize * 8
 
 
 @dataclass(frozen=True)
@@ -60,14 +66,19 @@ class Index:
     """What a segment's JSON says; `video` is None for a PNG."""
 
     file: str
+    file_sha256: str
     video: VideoIndex | None
 
 
 class Segments:
-    """The segments beneath one folder of a store. Safe to use from several threads."""
+    """The segments beneath one folder of a store. Safe to use from several threads.
 
-    def __init__(self, store: Store, folder: str) -> None:
+    With `has_copies` each index is written twice, and a damaged one read from its copy.
+    """
+
+    def __init__(self, store: Store, folder: str, *, has_copies: bool = False) -> None:
         self._store = store
+        self._has_copies = has_copies
         self._folder = folder
         self._indexes: OrderedDict[str, Index] = OrderedDict()
         self._lock = Lock()
@@ -88,10 +99,10 @@ class Segments:
         return [places[number] for number in range(len(images))], stored
 
     def write_video(self, video: Video, items: Sequence[dict[str, Any]], salt: bytes = b"") -> Segment:
-        """Writes a video with an index entry a frame, each a JSON object with at least `item_id`."""
+        """Writes a video with an index entry a frame, JSON objects; none where frames are told apart elsewhere."""
         index = {"kind": "video", "video": _video_to_json(video.index), "items": list(items)}
         segment_id, size = self._write("mp4", video.data, index, salt)
-        return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(len(items))))
+        return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(video.index.frame_count)))
 
     def read_frame(self, place: Place) -> Pixels:
         """Returns one image; of a video fetches one GOP and decodes it no further than needed.
@@ -111,13 +122,17 @@ class Segments:
             raise InvalidArgument("segment", f"must be a video, {segment_id} is a PNG")
         yield from decode_gop(index.video, gop, self._fetch(index, gop))
 
+    def read_file(self, segment_id: str) -> bytes:
+        """Returns a segment's pixel file, whole; raises DataLoss where it is gone."""
+        return self._get(self.read_index(segment_id).file)
+
     def read_index(self, segment_id: str) -> Index:
         """Returns a segment's index; raises DataLoss where it is damaged."""
         with self._lock:
             if segment_id in self._indexes:
                 self._indexes.move_to_end(segment_id)
                 return self._indexes[segment_id]
-        index = _parse(segment_id, self._get(f"{segment_id}.json"))
+        index = self._parse(segment_id)
         with self._lock:
             self._indexes[segment_id] = index
             while len(self._indexes) > _INDEXES_KEPT:
@@ -142,14 +157,24 @@ class Segments:
         """Returns the new segment's id and the bytes it takes."""
         told = json.dumps(index, sort_keys=True).encode()
         segment_id = hashlib.sha256(hashlib.sha256(data).digest() + told + salt).hexdigest()[:40]
-        whole = {"format": FORMAT, "file": f"{segment_id}.{ending}", **index}
-        text = json.dumps(whole, separators=(",", ":")).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        whole = {"format": FORMAT, "file": f"{segment_id}.{ending}", "file_sha256": digest, **index}
         # The pixels first: an index never names a file that is not there.
-        with suppress(AlreadyExists):
-            self._store.create(self._key(f"{segment_id}.{ending}"), data)
-        with suppress(AlreadyExists):
-            self._store.create(self._key(f"{segment_id}.json"), text)
-        return segment_id, len(data) + len(text)
+        size = create(self._store, self._key(f"{segment_id}.{ending}"), data)
+        key = self._key(f"{segment_id}.json")
+        if self._has_copies:
+            return segment_id, size + create_twice(self._store, key, whole)
+        return segment_id, size + create(self._store, key, seal(whole))
+
+    def _parse(self, segment_id: str) -> Index:
+        key = self._key(f"{segment_id}.json")
+        try:
+            value = read_sealed(self._store.get, key) if self._has_copies else unseal(self._get(f"{segment_id}.json"))
+            video = value.get("video")
+            known = None if video is None else _video_from_json(video)
+            return Index(str(value["file"]), str(value["file_sha256"]), known)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataLoss(f"the index of segment {segment_id} is damaged") from error
 
     def _get(self, name: str) -> bytes:
         try:
@@ -206,20 +231,12 @@ def _video_to_json(index: VideoIndex) -> dict[str, Any]:
         "width": index.width,
         "height": index.height,
         "channels": index.channels,
+        "bit_depth": index.bit_depth,
         "gops": [
             {"first": gop.first, "start": gop.start, "sizes": gop.sizes, "order": gop.order, "sha256": gop.sha256}
             for gop in index.gops
         ],
     }
-
-
-def _parse(segment_id: str, text: bytes) -> Index:
-    try:
-        value = json.loads(text)
-        video = value.get("video")
-        return Index(str(value["file"]), None if video is None else _video_from_json(video))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataLoss(f"the index of segment {segment_id} is damaged") from error
 
 
 def _video_from_json(value: dict[str, Any]) -> VideoIndex:
@@ -228,4 +245,6 @@ def _video_from_json(value: dict[str, Any]) -> VideoIndex:
         for gop in value["gops"]
     )
     extradata = base64.b64decode(value["extradata"])
-    return VideoIndex(value["codec"], extradata, value["width"], value["height"], value["channels"], gops)
+    return VideoIndex(
+        value["codec"], extradata, value["width"], value["height"], value["channels"], value["bit_depth"], gops
+    )

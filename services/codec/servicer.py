@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 from google.longrunning import operations_pb2
@@ -16,11 +17,11 @@ from services.codec.append_stream import Gathering, append_frames
 from services.codec.catalog import Snapshot
 from services.codec.changes import Change
 from services.codec.config import CodecSettings
-from services.codec.encode import fill_options
 from services.codec.encoding import Preparer
 from services.codec.items import Item, Pixels
 from services.codec.litter import list_grounds
 from services.codec.model import Codec
+from services.codec.options import fill_options
 from services.codec.prepare import Prepared
 from services.codec.read_stream import Parts, read_frames
 from services.codec.reading import Selection
@@ -48,6 +49,7 @@ class _Asked:
 
     preparer: Preparer
     pixels: Pixels
+    category: str
 
 
 class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
@@ -61,7 +63,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self._sweeper = sweeper
         self._reader = ImageReader(settings.max_pixels, self._fetch_item)
         self._threads = ThreadPoolExecutor(count_threads(settings), thread_name_prefix="prepare")
-        self._preparing: Batcher[_Asked, Prepared] = Batcher(
+        self._preparing: Batcher[_Asked, tuple[str, Prepared]] = Batcher(
             "codec.prepare",
             self._prepare_batch,
             max_batch=settings.max_batch,
@@ -167,6 +169,13 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self._codec.open_remover(options.background)
         return await self._operations.start("EncodeDataset", request)
 
+    async def VerifyDataset(  # noqa: N802
+        self, request: codec_pb2.VerifyDatasetRequest, _: Context
+    ) -> operations_pb2.Operation:
+        """Checks the request and starts the work."""
+        await asyncio.to_thread(self._datasets.open, messages.read_name(request.dataset))
+        return await self._operations.start("VerifyDataset", request)
+
     async def PrepareImage(  # noqa: N802
         self, request: codec_pb2.PrepareImageRequest, _: Context
     ) -> codec_pb2.PrepareImageResponse:
@@ -198,16 +207,16 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         record, preparer = await asyncio.to_thread(self._codec.find_preparer, name, request.encoding_id)
         self._preparing.check_room()
         pixels = await self._reader.read(request.image)
-        prepared = await self._preparing.submit(_Asked(preparer, pixels))
+        category, prepared = await self._preparing.submit(_Asked(preparer, pixels, request.category))
         return codec_pb2.PrepareImageResponse(
             image=encode_tensor(prepared.image),
-            alignment=answers.write_alignment(prepared.alignment),
+            alignment=answers.write_alignment(prepared.alignment, category),
             encoding_id=record.encoding_id,
             image_width=pixels.shape[1],
             image_height=pixels.shape[0],
         )
 
-    def _prepare_batch(self, batch: list[_Asked]) -> list[Prepared | Exception]:
+    def _prepare_batch(self, batch: list[_Asked]) -> list[tuple[str, Prepared] | Exception]:
         return list(self._threads.map(_prepare_one, batch))
 
     def _update_batch(self, batch: list[tuple[str, Change]]) -> list[Item | Exception]:
@@ -229,7 +238,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     def _describe_encodings(self, snapshot: Snapshot) -> list[codec_pb2.Encoding]:
         encodings = self._codec.encodings
         records = encodings.list_records(snapshot)
-        return [answers.write_encoding(record, encodings.read_mask(snapshot, record)) for record in records]
+        return [answers.write_encoding(record, encodings.read_masks(snapshot, record)) for record in records]
 
     def _find_item(self, name: str, item_id: str) -> Item:
         item = self._datasets.open(name).items.get(item_id)
@@ -259,7 +268,7 @@ def open_codec(settings: CodecSettings, store: Store) -> Codec:
     """Returns the model on the service's part of the store."""
     folders = [folder for folder in (settings.weights_dir, settings.u2net_home) if folder is not None]
     grace_s = settings.sweep_grace_s
-    return Codec(store, lambda prefix: ManifestLog(store, prefix), folders, settings.child_idle_s, grace_s)
+    return Codec(store, partial(ManifestLog, store, has_copies=True), folders, settings.child_idle_s, grace_s)
 
 
 def open_service(settings: CodecSettings) -> Service:
@@ -279,8 +288,8 @@ def open_service(settings: CodecSettings) -> Service:
     )
 
 
-def _prepare_one(asked: _Asked) -> Prepared | Exception:
+def _prepare_one(asked: _Asked) -> tuple[str, Prepared] | Exception:
     try:
-        return asked.preparer.prepare(asked.pixels)
+        return asked.preparer.prepare(asked.pixels, asked.category)
     except Exception as error:  # noqa: BLE001 - fails this image alone
         return error

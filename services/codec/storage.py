@@ -1,7 +1,11 @@
 """What the codec needs of a store: immutable objects, and a numbered log of manifests. `runtime` has both."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
+
+from services.runtime.errors import AlreadyExists
+from services.runtime.sealed import copy_of, seal
 
 Body = dict[str, Any]
 
@@ -19,6 +23,10 @@ class Store(Protocol):
 
     def create(self, key: str, data: bytes) -> None:
         """Writes an object that must not exist, or raises AlreadyExists."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Writes an object in place of what may be there."""
         ...
 
     def delete(self, key: str) -> None:
@@ -57,6 +65,10 @@ class Log(Protocol):
         """Returns one version, or raises NotFound."""
         ...
 
+    def locate(self, number: int) -> str:
+        """Returns the key of a version."""
+        ...
+
     def update(self, change: Callable[[Body], Body]) -> Manifest:
         """Commits `change(newest body)` as the next version; `change` may be called several times."""
         ...
@@ -64,3 +76,16 @@ class Log(Protocol):
 
 OpenLog = Callable[[str], Log]
 """Opens the log beneath a prefix."""
+
+
+def create(store: Store, key: str, data: bytes) -> int:
+    """Writes an object, unless a worker that was lost had come as far as this; returns the bytes it takes."""
+    with suppress(AlreadyExists):
+        store.create(key, data)
+    return len(data)
+
+
+def create_twice(store: Store, key: str, value: Body) -> int:
+    """Writes a sealed object and its copy, likewise; returns the bytes that both take."""
+    data = seal(value)
+    return sum(create(store, name, data) for name in (key, copy_of(key)))

@@ -2,9 +2,9 @@
 
 Two codecs, chosen by measurement on screw, steel, CIFAR-10 and bolt photos (docs/measurements.md):
 
-- exact: FFV1, every frame by itself. Against libx265 lossless and libx264 qp 0 it was smallest on every set (.36 to .83
-  of PNG), encodes at PNG's speed and needs one decoded frame a random read. GOPs of 8 would have saved 1 to 4 %; motion
-  compensation makes exact sensor noise larger, not smaller.
+- exact: FFV1, 8 or 16 bits, grey, RGB or RGBA, every frame by itself. Against libx265 lossless and libx264 qp 0 it was
+  smallest on every set (.36 to .83 of PNG), encodes at PNG's speed and needs one decoded frame a random read. GOPs of 8
+  would have saved 1 to 4 %; motion compensation makes exact sensor noise larger, not smaller.
 - lossy: HEVC (x265, preset medium), closed GOPs of a fixed length.
 
 A file is an ordinary MP4 that `ffmpeg` reads alone. The index beside it says where each GOP's bytes lie, so that a
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from services.runtime.errors import DataLoss, InvalidArgument
 
-Frame = NDArray[np.uint8]  # (h, w) grey or (h, w, 3) RGB
+Frame = NDArray[Any]  # (h, w) grey, (h, w, 3) RGB or (h, w, 4) RGBA; uint8 or uint16
 
 LEAST_SIDE = 16
 """x265 refuses smaller pictures, and FFV1 cannot cut them into slices; they are kept as PNG."""
@@ -34,6 +34,17 @@ _RATE = 25
 _FFV1 = {"level": "3", "coder": "1", "context": "0", "slices": "4", "slicecrc": "1"}
 # Two row threads on every machine: with another number x265 writes other (equally good) bytes.
 _X265 = "log-level=none:info=0:open-gop=0:scenecut=0:frame-threads=1:pools=2:keyint={gop}:min-keyint={gop}"
+
+
+_LAYOUTS = {
+    (1, 8): ("gray", "gray"),
+    (3, 8): ("rgb24", "bgr0"),
+    (4, 8): ("rgba", "bgra"),
+    (1, 16): ("gray16le", "gray16le"),
+    (3, 16): ("rgb48le", "gbrp16le"),
+    (4, 16): ("rgba64le", "gbrap16le"),
+}
+"""By channels and bits: the format in memory, and the one that FFV1 takes without loss."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,8 @@ class VideoIndex:
         codec: "ffv1" or "hevc".
         extradata: the codec's header, which the MP4 keeps away from the frames.
         width, height: pixels.
-        channels: 1 (grey) or 3 (RGB).
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        bit_depth: 8 or 16.
         gops: in order, without gaps.
     """
 
@@ -77,6 +89,7 @@ class VideoIndex:
     width: int
     height: int
     channels: int
+    bit_depth: int
     gops: tuple[Gop, ...]
 
     def find_gop(self, frame: int) -> Gop:
@@ -105,9 +118,8 @@ class Video:
 
 
 def can_encode(image: NDArray[Any]) -> bool:
-    """Whether an image can be a frame: 8 bits, grey or RGB, both sides at least 16 pixels."""
-    grey_or_rgb = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
-    return image.dtype == np.uint8 and grey_or_rgb and min(image.shape[:2]) >= LEAST_SIDE
+    """Whether an image can be a frame: grey, RGB or RGBA of 8 or 16 bits, both sides at least 16 pixels."""
+    return _layout(image) in _LAYOUTS and min(image.shape[:2]) >= LEAST_SIDE
 
 
 def encode_exact(frames: Iterable[Frame]) -> Video:
@@ -117,15 +129,14 @@ def encode_exact(frames: Iterable[Frame]) -> Video:
         InvalidArgument: no frame, frames of different shapes, or frames that `can_encode` refuses.
     """
     first, frames = _peek(frames)
-    pixel_format = "gray" if first.ndim == 2 else "bgr0"
-    return _encode(frames, first, "ffv1", pixel_format, _FFV1, 1)
+    return _encode(frames, first, "ffv1", _LAYOUTS[_layout(_check(first, first))][1], _FFV1, 1)
 
 
 def encode_lossy(frames: Iterable[Frame], crf: int, gop: int) -> Video:
     """Encodes frames to HEVC; colour is 4:2:0, or 4:4:4 where a side is odd.
 
     Args:
-        frames: equally shaped; taken one by one, so they need not be in memory together.
+        frames: equally shaped, 8 bits, grey or RGB; taken one by one, so they need not be in memory together.
         crf: x265's rate factor, 0 (largest) to 51 (smallest).
         gop: frames a GOP.
 
@@ -137,6 +148,8 @@ def encode_lossy(frames: Iterable[Frame], crf: int, gop: int) -> Video:
     if not 1 <= gop <= 250:
         raise InvalidArgument("gop", f"must be 1 to 250, is {gop}")
     first, frames = _peek(frames)
+    if _layout(first) not in ((1, 8), (3, 8)):
+        raise InvalidArgument("frames", f"must have 8 bits, grey or RGB; one is {first.dtype} of {first.shape}")
     odd = first.shape[0] % 2 or first.shape[1] % 2
     pixel_format = "gray" if first.ndim == 2 else "yuv444p" if odd else "yuv420p"
     options = {"preset": "medium", "crf": str(crf), "x265-params": _X265.format(gop=gop)}
@@ -196,27 +209,45 @@ def _encode(
             container.mux(stream.encode(_to_video_frame(frame, first, pixel_format)))
         container.mux(stream.encode(None))
     data = file.getvalue()
-    return Video(data, _read_index(data, 1 if first.ndim == 2 else 3))
+    return Video(data, _read_index(data, *_layout(first)))
 
 
 def _to_video_frame(frame: Frame, first: Frame, pixel_format: str) -> av.VideoFrame:
-    if frame.shape != first.shape or not can_encode(frame):
-        wanted = f"8 bits, grey or RGB, sides >= {LEAST_SIDE}, shaped {first.shape}"
-        raise InvalidArgument("frames", f"must have {wanted}; one is {frame.dtype} of {frame.shape}")
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="gray" if frame.ndim == 2 else "rgb24")
+    in_memory, _ = _LAYOUTS[_layout(_check(frame, first))]
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=in_memory)
     if pixel_format.startswith("yuv"):
         return picture.reformat(format=pixel_format, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
     return picture.reformat(format=pixel_format)
 
 
-def _read_index(data: bytes, channels: int) -> VideoIndex:
+def _layout(image: NDArray[Any]) -> tuple[int, int]:
+    """Returns channels and bits."""
+    return 1 if image.ndim == 2 else image.shape[2], 8 * image.dtype.itemsize
+
+
+def _check(frame: Frame, first: Frame) -> Frame:
+    if frame.shape != first.shape or frame.dtype != first.dtype or not can_encode(frame):
+        wanted = (
+            f"8 or 16 bits, grey, RGB or RGBA, sides >= {LEAST_SIDE}, like the first: {first.dtype} of {first.shape}"
+        )
+        raise InvalidArgument("frames", f"must have {wanted}; one is {frame.dtype} of {frame.shape}")
+    return frame
+
+
+def _read_index(data: bytes, channels: int, bit_depth: int) -> VideoIndex:
     """Reads our own file once more, without decoding, to learn where the packets lie."""
     with av.open(io.BytesIO(data), "r") as container:
         stream = container.streams.video[0]
         packets = [packet for packet in container.demux(stream) if packet.size]
         context = stream.codec_context
         return VideoIndex(
-            context.name, bytes(context.extradata or b""), stream.width, stream.height, channels, _cut(packets, data)
+            codec=context.name,
+            extradata=bytes(context.extradata or b""),
+            width=stream.width,
+            height=stream.height,
+            channels=channels,
+            bit_depth=bit_depth,
+            gops=_cut(packets, data),
         )
 
 
@@ -249,5 +280,5 @@ def _decode_packets(index: VideoIndex, gop: Gop, data: bytes) -> Iterator[Frame]
 def _to_array(picture: Any, index: VideoIndex) -> Frame:  # noqa: ANN401 - PyAV has no types
     if picture.format.name.startswith("yuv"):
         picture = picture.reformat(format="rgb24", src_colorspace=Colorspace.ITU709, src_color_range=ColorRange.MPEG)
-    array: Frame = picture.to_ndarray(format="gray" if index.channels == 1 else "rgb24")
+    array: Frame = picture.to_ndarray(format=_LAYOUTS[index.channels, index.bit_depth][0])
     return array

@@ -1,6 +1,7 @@
 """A numbered log of immutable manifests: the state of a thing is its newest one.
 
     <prefix>/00000000000000000001.json, ...02.json, ...     created once, never changed, never removed, no gaps
+    <prefix>/00000000000000000001.copy                      the same once more, where copies are kept
     <prefix>/hint                                           a number that once was the newest; only a starting point
 
 Whoever creates the next number wins; the others raise Conflict, read again and retry (`update`). Because there are no
@@ -8,15 +9,16 @@ gaps, the newest number is found from any earlier one by doubling steps, in O(lo
 """
 
 import copy
-import json
 import random
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from services.runtime.errors import Conflict, DataLoss, InvalidArgument, NotFound, Unavailable
+from services.runtime.sealed import copy_of, read_sealed, seal, unseal
 from services.runtime.store import Store
 
 Body = dict[str, Any]
@@ -38,11 +40,15 @@ class Manifest:
 
 
 class ManifestLog:
-    """The manifests beneath one folder of a store. Safe for any number of threads, processes and machines."""
+    """The manifests beneath one folder of a store. Safe for any number of threads, processes and machines.
 
-    def __init__(self, store: Store, prefix: str) -> None:
+    With `has_copies` each is written twice, and a damaged one read from its copy.
+    """
+
+    def __init__(self, store: Store, prefix: str, *, has_copies: bool = False) -> None:
         self._store = store
         self._prefix = prefix
+        self._has_copies = has_copies
         self._seen = 0  # a number known to exist; stale is fine, so threads need no lock
 
     def latest(self) -> Manifest:
@@ -55,9 +61,11 @@ class ManifestLog:
 
     def read(self, number: int) -> Manifest:
         """One version, or NotFound. Raises DataLoss when it is damaged."""
-        data = self._store.get(self._key(number))
+        key = self.locate(number)
         try:
-            return Manifest(number, json.loads(data)["body"])
+            if self._has_copies and self._store.exists(key):
+                return Manifest(number, read_sealed(self._store.get, key)["body"])
+            return Manifest(number, unseal(self._store.get(key))["body"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataLoss(f"manifest {number} of {self._prefix!r} is damaged") from error
 
@@ -69,7 +77,7 @@ class ManifestLog:
         low, high = 0, self._newest(self._start()) + 1
         while high - low > 1:  # they were created in the order of their numbers
             middle = (low + high) // 2
-            if self._store.read_time(self._key(middle)) <= time_s:
+            if self._store.read_time(self.locate(middle)) <= time_s:
                 low = middle
             else:
                 high = middle
@@ -83,11 +91,14 @@ class ManifestLog:
             InvalidArgument: the version before it does not exist.
             Unavailable: the store did not answer; the version may or may not have been created.
         """
-        if number < 1 or (number - 1 > self._seen and not self._store.exists(self._key(number - 1))):
+        if number < 1 or (number - 1 > self._seen and not self._store.exists(self.locate(number - 1))):
             raise InvalidArgument("number", f"must follow an existing version, is {number}")
         envelope = {"number": number, "writer": secrets.token_hex(16), "body": body}
-        if not self._store.claim(self._key(number), json.dumps(envelope, separators=(",", ":")).encode()):
+        if not self._store.claim(self.locate(number), data := seal(envelope)):
             raise Conflict(f"version {number} of {self._prefix!r} was written by somebody else; read again and retry")
+        if self._has_copies:
+            with suppress(Unavailable):  # the commit stands
+                self._store.put(copy_of(self.locate(number)), data)
         self._seen = max(self._seen, number)
         self._leave_hint(number)
         return Manifest(number, copy.deepcopy(body))
@@ -108,23 +119,23 @@ class ManifestLog:
 
     def _start(self) -> int:
         """A number that exists, or 0."""
-        if self._seen and self._store.exists(self._key(self._seen)):
+        if self._seen and self._store.exists(self.locate(self._seen)):
             return self._seen
         try:
             hint = int(self._store.get(f"{self._prefix}/hint"))
         except (NotFound, ValueError):
             return 0
-        return hint if hint > 0 and self._store.exists(self._key(hint)) else 0
+        return hint if hint > 0 and self._store.exists(self.locate(hint)) else 0
 
     def _newest(self, start: int) -> int:
         """The last existing number, from one that exists: doubling steps forward, then halving."""
         low, step = start, 1
-        while self._store.exists(self._key(low + step)):
+        while self._store.exists(self.locate(low + step)):
             low, step = low + step, step * 2
         high = low + step  # does not exist, while `low` does
         while high - low > 1:
             middle = (low + high) // 2
-            if self._store.exists(self._key(middle)):
+            if self._store.exists(self.locate(middle)):
                 low = middle
             else:
                 high = middle
@@ -137,5 +148,6 @@ class ManifestLog:
             except Unavailable:
                 return  # the commit stands; a later one leaves the next hint
 
-    def _key(self, number: int) -> str:
+    def locate(self, number: int) -> str:
+        """The key of a version in the store."""
         return f"{self._prefix}/{number:020d}.json"

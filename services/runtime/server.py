@@ -84,6 +84,9 @@ async def _run(openings: Sequence[Opening], settings: Sequence[Settings]) -> Non
     await server.drain()
 
 
+_LEAST_PING_INTERVAL_MS = 1_000
+
+
 class Server:
     """A port with its services. `start`, then `drain`."""
 
@@ -107,6 +110,8 @@ class Server:
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_connection_age_ms", int(first.max_connection_age_s * 1000)),
                 ("grpc.max_connection_age_grace_ms", int(first.max_connection_age_grace_s * 1000)),
+                # gRPC's own limit, five minutes, ends connections of clients that probe a silent one more often.
+                ("grpc.http2.min_ping_interval_without_data_ms", _LEAST_PING_INTERVAL_MS),
             ],
         )
         self.port = 0

@@ -220,7 +220,7 @@ def add_enrolments(figures: Figures, url: str, model: Model) -> None:
     images = [embed(model, cv2.imread(str(path)), contribute=True) for path in list_images(left_out=True)]
     query = pick([image.vectors for image in images], 1)
     half = min(ENROLMENTS, len(images) // 2)
-    alone = time_each(bank.enroll, [[(f"alone {n}", image)] for n, image in enumerate(images[:half])])
+    alone = time_each(bank.enroll, [[(f"alone {n}", "", image)] for n, image in enumerate(images[:half])])
     bank.forget([min(bank.snapshot.items)])  # so that the whole segment is to be written again
     version = bank.snapshot.version
     compaction = threading.Thread(target=compact, args=(bank,))
@@ -229,7 +229,7 @@ def add_enrolments(figures: Figures, url: str, model: Model) -> None:
     time.sleep(0.5)
     beside, searches, number = [], [], 0
     while compaction.is_alive():
-        contribution = [(f"beside {number}", images[half + number % half])]
+        contribution = [(f"beside {number}", "", images[half + number % half])]
         beside += time_each(bank.enroll, [contribution]).tolist()
         searches += time_each(lambda vector: search(bank.snapshot, vector), [query] * 10).tolist()
         number += 1

@@ -70,7 +70,7 @@ def control(client: mekiki.Client, whole: mekiki.Encoding, prepared: mekiki.Enco
     """AUROC of the hottest cell outside of every part, of a detector that sees what is around the parts, too."""
     normals = mekiki.ItemFilter("screw", splits=("train",), form=PREPARED, encoding_id=whole.encoding_id)
     make(client, "whole", normals, mekiki.PatchEngine())
-    outside = ~prepared.mask
+    outside = ~prepared.categories[0].mask
     good, bad = [], []
     for read in client.codec.read_items(TESTS, metadata_only=True):
         ref = mekiki.ItemRef("screw", read.item.item_id, PREPARED, whole.encoding_id)

@@ -13,17 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.codec.background import Remover, open_remover
+from services.codec.options import AlignmentMethod
 from services.codec.order import describe, order_by_likeness
-from services.codec.prepare import (
-    AlignmentMethod,
-    Blanking,
-    Placement,
-    Placer,
-    default_margin,
-    make_recipe,
-    open_reference,
-    prepare,
-)
+from services.codec.prepare import Blanking, Placement, Placer, make_recipe, prepare
+from services.codec.reference import default_margin, open_reference
 from services.codec.video import decode_video, encode_exact, encode_lossy
 from tests.bench.detectors import find_data
 from tests.bench.figures import Figures

@@ -60,7 +60,7 @@ def commands(group=None, path=()):
 
 def test_the_commands_are_those_that_were_promised():
     names = {name.split()[0] for name, _ in commands()}
-    promised = "push pull encode train score annotate explain classify export ops status sample-parts demo"
+    promised = "push pull encode verify train score annotate explain classify export ops status sample-parts demo"
     added = "evaluate trials enroll forget calibrate promote rollback delete context"
     assert names == set(f"{promised} {added}".split())
 
@@ -296,17 +296,52 @@ def test_classify_and_explain(server, mekiki, tmp_path):
 
 
 def test_encode_shows_what_was_made(server, mekiki):
-    encoding = codec_pb2.Encoding(encoding_id="prepared-1", item_count=9, stored_bytes=1234, width=64, height=32)
+    encoding = codec_pb2.Encoding(encoding_id="prepared-1", item_count=9, stored_bytes=1234)
+    encoding.categories.add(item_count=9, width=64, height=32, reference_item_id="a.png")
     encoding.unaligned_items.add(item_id="7", reason="no \x1b[31m part")
     response = codec_pb2.EncodeDatasetResponse(encoding=encoding, background_description="by contrast")
     ends_with(server, "EncodeDataset", response)
     result = mekiki("encode", "parts", "--crf", 30, "--no-blank", "--alignment", "akaze")
     assert result.exit_code == ExitCode.DONE, result.output
-    assert "prepared-1: 9 items, 64 x 32 pixels, 1,234 bytes, 1 unaligned" in result.stdout
+    assert "prepared-1: 9 items, 1,234 bytes, 1 unaligned" in result.stdout
+    assert "64 x 32" in result.stdout
     assert "\x1b" not in result.stdout
     options = server.calls("EncodeDataset")[0].requests[0].options
     assert (options.crf, options.blank_background, options.alignment) == (30, False, codec_pb2.ALIGNMENT_METHOD_AKAZE)
     assert lines(mekiki("encode", "parts", "--json"))[0]["encoding"]["unaligned"] == {"7": "no \x1b[31m part"}
+
+
+def test_verify_names_what_is_damaged_and_fails_then(server, mekiki):
+    whole = codec_pb2.VerifyDatasetResponse(dataset_version=3, item_count=9)
+    ends_with(server, "VerifyDataset", whole)
+    result = mekiki("verify", "parts")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert "parts version 3: 9 items read, 0 damages, 0 files mended" in result.stdout
+    whole.damages.add(item_id="a.png", reason="frame 3 is \x1b[31m gone")
+    ends_with(server, "VerifyDataset", whole)
+    result = mekiki("verify", "parts")
+    assert result.exit_code == ExitCode.REFUSED
+    assert "a.png" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert lines(mekiki("verify", "parts", "--json"))[0]["damages"][0]["item_id"] == "a.png"
+
+
+def test_the_original_method_and_categories_are_one_word_each(server, mekiki):
+    ends_with(server, "EncodeDataset", codec_pb2.EncodeDatasetResponse())
+    assert mekiki("encode", "parts", "--original", "--crf", 24).exit_code == ExitCode.DONE
+    assert mekiki("encode", "parts", "--categories", "looks", "--transform", "affine").exit_code == ExitCode.DONE
+    original, mixed = (call.requests[0].options for call in server.calls("EncodeDataset"))
+    assert (original.alignment, original.transform, original.crf) == (
+        codec_pb2.ALIGNMENT_METHOD_AKAZE,
+        codec_pb2.TRANSFORM_AFFINE,
+        24,
+    )
+    assert original.background == codec_pb2.BACKGROUND_REMOVAL_REMBG
+    assert original.reference == codec_pb2.REFERENCE_CHOICE_FIRST
+    assert (mixed.categories, mixed.transform) == (
+        codec_pb2.CATEGORY_GROUPING_LOOKS,
+        codec_pb2.TRANSFORM_AFFINE,
+    )
 
 
 def test_training_a_detector_enrols_and_calibrates_it(server, mekiki):

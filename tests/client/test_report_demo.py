@@ -16,6 +16,7 @@ from mekiki import (
     Calibration,
     Classifier,
     Detector,
+    EncodedCategory,
     EncodedDataset,
     Encoding,
     EncodingOptions,
@@ -85,7 +86,8 @@ class Services:
 
     def encode_dataset(self, dataset):
         self.asked.append(("encode", dataset))
-        encoding = Encoding("prepared-1", EncodingOptions(crf=28), 1, 9, {"x.png": "odd"}, 900, 64, 32, None, NOW)
+        kind = EncodedCategory("", 9, "a.png", 64, 32, None, "")
+        encoding = Encoding("prepared-1", EncodingOptions(crf=28), 1, 9, {"x.png": "odd"}, 900, (kind,), NOW)
         return done(EncodedDataset(encoding, "Contrast against the border."))
 
     def get_dataset(self, dataset):

@@ -9,7 +9,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import mekiki
+from mekiki._wire.channel import channel_arguments
 from mekiki.boxfit.v1 import boxfit_pb2, boxfit_pb2_grpc
+from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
 from services.runtime.config import Settings
 from services.runtime.images import encode_heatmap
 from services.runtime.server import Server
@@ -42,6 +44,19 @@ async def test_replicas_behind_one_name_take_turns(serve):
         for _ in range(30):
             await client.anomaly.list_detectors()
     assert min(map(len, asked)) >= 9
+
+
+async def test_a_silent_stream_that_is_probed_often_goes_on(serve):
+    address = await serve(open_echoes([]))
+    arguments = channel_arguments(address, mekiki.ClientOptions(keepalive_s=1.1))
+    async with grpc.aio.insecure_channel(address, options=arguments) as channel:
+        call = codec_pb2_grpc.CodecServiceStub(channel).AppendItems()
+        for tag in ("before", "after"):
+            await call.write(codec_pb2.AppendItemsRequest(id=tag))
+            assert (await call.read()).id == tag
+            await asyncio.sleep(7)
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
 
 
 async def test_a_stream_longer_than_a_connection_may_last_is_taken_up_again(serve, capsys):

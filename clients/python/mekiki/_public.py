@@ -26,15 +26,17 @@ from mekiki._values.anomaly import (
     Verdict,
 )
 from mekiki._values.boxfit import AnnotatedDataset, AnnotatedImage, BoxFit, FitMethod, FitOptions, MapLike
-from mekiki._values.dataset import (
+from mekiki._values.dataset import Damage, Dataset, ItemFilter, ItemsLike, Verification
+from mekiki._values.encoding import (
     AlignmentMethod,
     BackgroundRemoval,
-    Dataset,
+    CategoryGrouping,
+    EncodedCategory,
     EncodedDataset,
     Encoding,
     EncodingOptions,
-    ItemFilter,
-    ItemsLike,
+    ReferenceChoice,
+    Transform,
 )
 from mekiki._values.engine import Engine, MetricEngine, MetricLoss, MetricRecipe, PadimEngine, PatchEngine
 from mekiki._values.evaluation import (
@@ -75,15 +77,18 @@ __all__ = [
     "Box",
     "BoxFit",
     "Calibration",
+    "CategoryGrouping",
     "Classification",
     "Classifier",
     "Client",
     "ClientOptions",
     "Configuration",
     "Credentials",
+    "Damage",
     "Dataset",
     "Detector",
     "Drift",
+    "EncodedCategory",
     "EncodedDataset",
     "Encoding",
     "EncodingOptions",
@@ -122,14 +127,17 @@ __all__ = [
     "Progress",
     "Rate",
     "ReadItem",
+    "ReferenceChoice",
     "RetryPolicy",
     "ScoredImage",
     "ServiceStatus",
     "Shortcut",
     "Threshold",
+    "Transform",
     "Trial",
     "TrialSeries",
     "Verdict",
+    "Verification",
     "WeightsOrigin",
     "errors",
     "find_context",

@@ -1,7 +1,7 @@
 """How an image is brought to a reference: one protocol, one file a method."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from services.codec.geometry import IDENTITY, Affine, Mask
 
 Image = NDArray[np.uint8]  # (h, w) or (h, w, 3)
+Transform = Literal["rigid", "similarity", "affine"]
+"""What a map may do: turn and shift; scale as well; stretch and shear as well."""
 
 LEAST_OVERLAP = 0.6
 """IoU of the aligned mask with the reference's below which an image counts as unaligned."""

@@ -6,8 +6,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.codec.align import Alignment, Image, judge, refuse
-from services.codec.geometry import Mask, cut_and_scale, invert, measure_overlap, warp_mask
+from services.codec.align import Alignment, Image, Transform, judge, refuse
+from services.codec.geometry import (
+    Affine,
+    Mask,
+    Points,
+    cut_and_scale,
+    fit_rigid,
+    invert,
+    measure_overlap,
+    warp_mask,
+)
 
 _RATIO = 0.8
 """Lowe's ratio test: the best match must be that much nearer than the second best."""
@@ -18,10 +27,11 @@ _LARGEST_SIDE = 1024
 
 
 class AkazeAligner:
-    """AKAZE (Alcantarilla et al., BMVC 2013), ratio test, RANSAC over rotation, scale and translation."""
+    """AKAZE (Alcantarilla et al., BMVC 2013), ratio test, RANSAC over the maps that are asked for."""
 
-    def __init__(self, image: Image, mask: Mask) -> None:
-        """Takes the reference and the part's mask in it; an empty one means the whole picture."""
+    def __init__(self, image: Image, mask: Mask, transform: Transform = "similarity") -> None:
+        """Takes the reference, the part's mask in it (an empty one means the whole picture), and what a map may do."""
+        self._transform = transform
         self._mask = mask if mask.any() else np.ones_like(mask)
         self._shape = image.shape[:2]
         self._points, self._features = _describe(image, self._mask)
@@ -33,14 +43,22 @@ class AkazeAligner:
         pairs = _match(features, self._features)
         if len(pairs) < _LEAST_MATCHES:
             return refuse(f"only {len(pairs)} features match the reference, fewer than {_LEAST_MATCHES}")
-        affine: Any
-        affine, _ = cv2.estimateAffinePartial2D(
-            points[pairs[:, 0]], self._points[pairs[:, 1]], ransacReprojThreshold=_REACH, maxIters=5000
-        )
+        affine = _fit(points[pairs[:, 0]], self._points[pairs[:, 1]], self._transform)
         if affine is None:
             return refuse(f"no map fits the {len(pairs)} matched features")
         height, width = self._shape
         return judge(affine, measure_overlap(warp_mask(mask, affine, width, height), self._mask))
+
+
+def _fit(source: Points, target: Points, transform: Transform) -> Affine | None:
+    """Returns the map from source to target, (n, 2) each, that most pairs agree with; None where there is none."""
+    affine: Any
+    estimate = cv2.estimateAffine2D if transform == "affine" else cv2.estimateAffinePartial2D
+    affine, agree = estimate(source, target, ransacReprojThreshold=_REACH, maxIters=5000)
+    if affine is None or transform != "rigid":
+        return None if affine is None else np.asarray(affine, np.float64)
+    chosen = agree.ravel().astype(bool)
+    return fit_rigid(source[chosen], target[chosen])
 
 
 def _describe(image: Image, mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:

@@ -6,8 +6,9 @@
 3. Those are refined on the picture, and the one whose outline agrees best wins; where outlines tell little, texture
    decides. It is the strength of edges, because light and shade change when a part is turned under a lamp.
 
-The map turns and shifts, and scales only where the part is clearly not the reference's size: a bent or broken part
-keeps its shape. All of it happens at a size at which the part is about 160 pixels long.
+A rigid map turns and shifts, and scales only where the part is clearly not the reference's size: a bent or broken part
+keeps its shape. Where a similarity or an affine map is asked for, the best rigid one is refined once more as such. All
+of it happens at a size at which the part is about 160 pixels long.
 """
 
 import math
@@ -19,15 +20,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.codec.align import LEAST_OVERLAP, Alignment, Image, judge, refuse
+from services.codec.align import LEAST_OVERLAP, Alignment, Image, Transform, judge, refuse
 from services.codec.geometry import (
     IDENTITY,
     Affine,
     Mask,
+    apply,
     compose,
     cut_and_scale,
     find_axis,
     find_bounds,
+    fit_similarity,
     invert,
     measure_overlap,
     rotate,
@@ -96,8 +99,9 @@ class _Candidate:
 class PoseAligner:
     """Brings a part into the reference's pose."""
 
-    def __init__(self, image: Image, mask: Mask) -> None:
-        """Takes the reference and the part's mask in it, which must not be empty."""
+    def __init__(self, image: Image, mask: Mask, transform: Transform = "rigid") -> None:
+        """Takes the reference, the part's mask in it, which must not be empty, and what a map may do."""
+        self._transform = transform
         x_min, y_min, x_max, y_max = find_bounds(mask)
         self._factor = min(1.0, _PART_LENGTH / max(x_max - x_min, y_max - y_min))
         self._area = int(np.count_nonzero(mask))
@@ -133,6 +137,8 @@ class PoseAligner:
         promising = max(candidate.merit for candidate in candidates) - _HOPELESS
         refined = [self._refine_on_picture(shape, one) for one in candidates if one.merit >= promising]
         chosen = max(refined, key=lambda candidate: candidate.merit)
+        if self._transform != "rigid":
+            chosen = self._stretch(shape, chosen)
         return judge(compose(shape.inward, chosen.affine, invert(self._reference.inward)), chosen.overlap)
 
     def _propose(self, shape: _Shape) -> list[_Candidate]:
@@ -159,8 +165,20 @@ class PoseAligner:
     def _refine_on_picture(self, shape: _Shape, start: _Candidate) -> _Candidate:
         """Refines on the picture, unless that pulls the outlines apart or the pictures no nearer."""
         moved = _refine(self._reference.picture, shape.picture, start.affine, _PICTURE_STEPS)
+        return start if moved is None else self._prefer(shape, start, moved)
+
+    def _stretch(self, shape: _Shape, start: _Candidate) -> _Candidate:
+        """Refines as an affine map, or the similarity nearest to it on the part, unless outlines or pictures lose."""
+        moved = _refine(self._reference.picture, shape.picture, start.affine, _PICTURE_STEPS, cv2.MOTION_AFFINE)
         if moved is None:
             return start
+        if self._transform == "similarity":
+            height, width = shape.mask.shape
+            corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
+            moved = fit_similarity(corners, apply(moved, corners))
+        return self._prefer(shape, start, moved)
+
+    def _prefer(self, shape: _Shape, start: _Candidate, moved: Affine) -> _Candidate:
         refined = self._measure(shape, moved)
         worse = refined.overlap < start.overlap - _NEARLY_EQUAL or refined.agreement < start.agreement
         return start if worse else refined
@@ -227,14 +245,16 @@ def _correlate(one: Soft, other: Soft) -> float:
     return float((one * other).sum()) / norm if norm else 0.0
 
 
-def _refine(reference: Soft, moving: Soft, start: Affine, steps: tuple[int, int, float]) -> Affine | None:
-    """Returns the rigid map by ECC from a first guess; None where it does not converge."""
+def _refine(
+    reference: Soft, moving: Soft, start: Affine, steps: tuple[int, int, float], motion: int = cv2.MOTION_EUCLIDEAN
+) -> Affine | None:
+    """Returns the map by ECC from a first guess, rigid unless told otherwise; None where it does not converge."""
     height, width = reference.shape
     # ECC starts from the identity: cv2 keeps only the sine of a rotation, and loses its way beyond a quarter turn.
     drawn = cv2.warpAffine(moving, start, (width, height), flags=cv2.INTER_LINEAR)
     try:
         still = IDENTITY.astype(np.float32)
-        _, found = cv2.findTransformECC(reference, drawn, still, cv2.MOTION_EUCLIDEAN, steps)
+        _, found = cv2.findTransformECC(reference, drawn, still, motion, steps)
     except cv2.error:  # "the algorithm stopped before its convergence": the pictures are too different
         return None
     # What it finds leads from the reference to the image.

@@ -49,7 +49,7 @@ def prepare_screws(folder: Path, side_px: int) -> Pictures:
         push(client, "screw", find_data("screw"))
         options = mekiki.EncodingOptions(background=mekiki.BackgroundRemoval.CONTRAST)
         encoding = client.codec.encode_dataset("screw", options=options).result(1800).encoding
-        whole = Framing(encoding.mask)
+        whole = Framing(encoding.categories[0].mask)
         references = (mekiki.ItemRef("screw", file.item_id) for file in files)
         answers = client.codec.prepare_images("screw", references, encoding_id=encoding.encoding_id)
         frames = (to_pixels(whole.cut(answer.value.pixels)) for answer in answers)

@@ -47,7 +47,8 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
 
     async def GetDataset(self, request, context):  # noqa: N802
         self.check(request.dataset)
-        encoding = codec_pb2.Encoding(encoding_id=ENCODING, width=SIDE, height=SIDE, mask=encode_mask(PART_MASK))
+        category = codec_pb2.EncodedCategory(width=SIDE, height=SIDE, mask=encode_mask(PART_MASK))
+        encoding = codec_pb2.Encoding(encoding_id=ENCODING, categories=[category])
         return codec_pb2.GetDatasetResponse(dataset=codec_pb2.Dataset(name=DATASET, encodings=[encoding]))
 
     async def ReadItems(self, request, context):  # noqa: N802

@@ -12,7 +12,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def open_datasets():
-    return lambda store: Datasets(store, lambda prefix: ManifestLog(store, prefix))
+    return lambda store: Datasets(store, lambda prefix: ManifestLog(store, prefix, has_copies=True))
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def open_store(url):
 
 def open_datasets(url):
     store = open_store(url)
-    return Datasets(store, lambda prefix: ManifestLog(store, prefix))
+    return Datasets(store, lambda prefix: ManifestLog(store, prefix, has_copies=True))
 
 
 if __name__ == "__main__":

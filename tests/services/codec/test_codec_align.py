@@ -8,7 +8,7 @@ from codec_parts import PAPER, draw_part
 from services.codec.align.akaze import AkazeAligner
 from services.codec.align.pose import PoseAligner
 from services.codec.background import find_contrast
-from services.codec.geometry import apply, find_axis, measure_overlap, warp_mask
+from services.codec.geometry import apply, find_axis, invert, measure_overlap, rotate, scale_of, warp_mask
 
 
 def truth_of(angle, centre):
@@ -48,6 +48,41 @@ def test_a_part_that_is_bent_keeps_its_shape(reference):
     picture, mask = draw_part(0.8)
     found = PoseAligner(*reference).align(picture, mask)
     assert np.allclose(found.affine[:, :2] @ found.affine[:, :2].T, np.eye(2), atol=1e-3)
+
+
+@pytest.mark.parametrize(("transform", "scale"), [("rigid", 1.0), ("similarity", 1.04), ("affine", 1.04)])
+def test_pose_scales_a_little_only_where_it_may(reference, transform, scale):
+    picture, mask = draw_part(0.9)
+    smaller = rotate(0.0, np.zeros(2), np.zeros(2)) / 1.04 + np.array([[0, 0, 4.0], [0, 0, 4.0]])
+    drawn = cv2.warpAffine(picture, smaller, (200, 200), flags=cv2.INTER_CUBIC, borderValue=PAPER)
+    found = PoseAligner(*reference, transform).align(drawn, warp_mask(mask, smaller, 200, 200))
+    assert found.aligned
+    assert scale_of(found.affine) == pytest.approx(scale, abs=0.012)
+
+
+def test_an_affine_map_undoes_a_shear_that_a_similarity_cannot(reference):
+    picture, mask = draw_part(0.0)
+    shear = np.array([[1.0, 0.12, -12.0], [0.0, 1.0, 0.0]])
+    drawn = cv2.warpAffine(picture, shear, (200, 200), flags=cv2.INTER_CUBIC, borderValue=PAPER)
+    sheared = warp_mask(mask, shear, 200, 200)
+    scores = {way: PoseAligner(*reference, way).align(drawn, sheared).score for way in ("similarity", "affine")}
+    assert scores["affine"] > scores["similarity"] + 0.02
+
+
+@pytest.mark.parametrize("transform", ["rigid", "similarity", "affine"])
+def test_akaze_finds_no_more_than_it_may(transform):
+    random = np.random.default_rng(3)
+    still = cv2.GaussianBlur(random.integers(0, 256, (240, 240), np.uint8), (0, 0), 2)
+    still = cv2.normalize(still, None, 0, 255, cv2.NORM_MINMAX)
+    true = np.array([[1.06, 0.10, -6.0], [-0.02, 0.97, 4.0]])
+    drawn = cv2.warpAffine(still, invert(true), (240, 240), flags=cv2.INTER_CUBIC)
+    everywhere = np.ones((240, 240), bool)
+    linear = AkazeAligner(still, everywhere, transform).align(drawn, everywhere).affine[:, :2]
+    if transform == "affine":
+        assert np.allclose(linear, true[:, :2], atol=0.02)
+    else:
+        scale = 1.0 if transform == "rigid" else scale_of(np.column_stack([linear, [0, 0]]))
+        assert np.allclose(linear @ linear.T, scale**2 * np.eye(2), atol=1e-6)
 
 
 def nut(angle):

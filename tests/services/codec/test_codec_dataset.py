@@ -139,7 +139,7 @@ def test_an_update_writes_one_chunk_and_one_manifest_and_no_pixels(datasets, sto
     datasets.update("parts", [Change("part-0005", group="monday")])
     written = {key.split("/")[-2] for key in set(store.list("datasets")) - before}
     assert written == {"items", "log"}
-    assert len(set(store.list("datasets")) - before) == 2
+    assert sum(key.endswith(".json") for key in set(store.list("datasets")) - before) == 2
 
 
 def test_a_stale_etag_is_refused_and_a_fresh_one_accepted(filled):
@@ -207,7 +207,7 @@ class Breaking:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("writes", range(1, 8))
+@pytest.mark.parametrize("writes", range(1, 12))
 def test_death_at_any_write_leaves_the_old_state_or_the_new(filled, store, open_datasets, writes, after):
     old = read_all(filled)
     mixed = [*make_items(3, first=10), NewItem("deep", make_pixels((20, 20), "u2"), 800)]
@@ -216,7 +216,7 @@ def test_death_at_any_write_leaves_the_old_state_or_the_new(filled, store, open_
         open_datasets(Breaking(store, writes, after)).append("parts", mixed)
     except KeyboardInterrupt:
         died = True
-    assert died == (writes <= 6)  # a video and a PNG with an index each, a chunk, a manifest
+    assert died == (writes <= 10)  # a video and a PNG with an index each, a chunk, a manifest; copies of all but pixels
     found = read_all(open_datasets(store))
     new = old | {item.item_id: item.pixels for item in mixed}
     assert found.keys() in (old.keys(), new.keys())
@@ -250,14 +250,40 @@ def test_pixels_that_are_not_those_of_the_item_are_noticed(filled, store):
         filled.read_pixels(snapshot, other)
 
 
-@pytest.mark.parametrize("ending", [".mp4", ".json"])
-def test_a_lost_object_is_data_loss(filled, store, open_datasets, ending):
-    [key] = [key for key in store.list("datasets") if "/segments/" in key and key.endswith(ending)]
-    store.delete(key)
+@pytest.mark.parametrize("endings", [[".mp4"], [".json", ".copy"]])
+def test_a_lost_object_is_data_loss(filled, store, open_datasets, endings):
+    for ending in endings:
+        [key] = [key for key in store.list("datasets") if "/segments/" in key and key.endswith(ending)]
+        store.delete(key)
     fresh = open_datasets(store)
     snapshot = fresh.open("parts")
-    with pytest.raises(DataLoss, match="gone"):
+    with pytest.raises(DataLoss, match=r"gone|damaged"):
         fresh.read_pixels(snapshot, snapshot.items["part-0000"])
+
+
+def flip(store, key, bit=700):
+    data = bytearray(store.get(key))
+    data[bit // 8 % len(data)] ^= 1 << bit % 8
+    store.put(key, bytes(data))
+
+
+@pytest.mark.parametrize("kind", ["/items/", "/segments/", "/log/"])
+def test_a_damaged_list_is_read_from_its_copy(filled, store, open_datasets, kind):
+    before = read_all(filled)
+    for key in store.list("datasets"):
+        if kind in key and key.endswith(".json"):
+            flip(store, key)
+    after = read_all(open_datasets(store))
+    assert after.keys() == before.keys()
+    assert all(np.array_equal(after[name], before[name]) for name in before)
+
+
+def test_a_list_damaged_together_with_its_copy_is_data_loss(filled, store, open_datasets):
+    for key in store.list("datasets"):
+        if "/items/" in key:
+            flip(store, key)
+    with pytest.raises(DataLoss, match="list of items"):
+        open_datasets(store).open("parts")
 
 
 def test_manifests_stay_small_and_items_keep_their_order(datasets, store, monkeypatch):
@@ -313,3 +339,36 @@ def test_a_damaged_mask_is_named(datasets, store):
     with pytest.raises(DataLoss, match="'a' of 'drawn' is damaged"):
         datasets.read_mask(snapshot, other)
     assert (datasets.read_pixels(snapshot, other) == 0).all()
+
+
+def test_the_same_pixels_under_another_name_are_stored_once(filled):
+    before = filled.open("parts").body["stored_bytes"]
+    twins = [replace(item, item_id=f"again-{n}") for n, item in enumerate(make_items(3))]
+    [first, *_] = filled.append("parts", [*twins, replace(twins[0], item_id="third")])
+    assert not first.duplicate
+    snapshot = filled.open("parts")
+    assert snapshot.body["stored_bytes"] == before
+    assert snapshot.items["again-0"].place == snapshot.items["third"].place == snapshot.items["part-0000"].place
+    assert np.array_equal(filled.read_pixels(snapshot, snapshot.items["again-2"]), twins[2].pixels)
+
+
+def test_two_new_names_for_the_same_pixels_share_them(datasets):
+    datasets.create("parts")
+    pixels = make_pixels((32, 40))
+    datasets.append("parts", [NewItem(name, pixels, 1) for name in "ab"] + [NewItem("c", pixels.reshape(40, 32), 1)])
+    places = {name: item.place for name, item in datasets.open("parts").items.items()}
+    assert places["a"] == places["b"] != places["c"]
+    assert [pixels.shape for pixels in read_all(datasets).values()] == [(32, 40), (32, 40), (40, 32)]
+
+
+def test_pixels_whose_only_copy_is_damaged_are_stored_again(filled, store):
+    snapshot = filled.open("parts")
+    index = filled.segments(snapshot).read_index(snapshot.items["part-0000"].place.segment)
+    key = f"{snapshot.folder}/segments/{index.file}"
+    store.put(key, bytes(len(store.get(key))))
+    [item, *_] = make_items(1)
+    filled.append("parts", [replace(item, item_id="again")])
+    snapshot = filled.open("parts")
+    assert np.array_equal(filled.read_pixels(snapshot, snapshot.items["again"]), item.pixels)
+    with pytest.raises(DataLoss):
+        filled.read_pixels(snapshot, snapshot.items["part-0000"])

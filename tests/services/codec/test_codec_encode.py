@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,15 +7,28 @@ from codec_parts import PAPER, draw_parts
 
 from services.codec import encode
 from services.codec.changes import Change, NewItem
-from services.codec.encode import Encoder, fill_options
-from services.codec.encoding import Encodings, Options
+from services.codec.encode import Encoder
+from services.codec.encoding import Encodings
 from services.codec.model import Codec
 from services.codec.notes import Notes
+from services.codec.options import Options, fill_options
 from services.codec.reading import GopCache, Selection
 from services.runtime.errors import Cancelled, DataLoss, FailedPrecondition, InvalidArgument, NotFound
 from services.runtime.manifest import ManifestLog
 
-OPTIONS = Options("contrast", "pose", True, 20, 4, "", (), -1)
+OPTIONS = Options(
+    background="contrast",
+    alignment="pose",
+    transform="rigid",
+    blank_background=True,
+    crf=20,
+    gop=4,
+    reference="first",
+    reference_item_id="",
+    reference_splits=(),
+    mask_margin=-1,
+    categories="one",
+)
 
 
 class Recorder:
@@ -37,7 +51,7 @@ class Recorder:
 
 @pytest.fixture
 def codec(store, tmp_path):
-    codec = Codec(store, lambda prefix: ManifestLog(store, prefix), [tmp_path])
+    codec = Codec(store, lambda prefix: ManifestLog(store, prefix, has_copies=True), [tmp_path])
     codec.datasets.create("parts")
     pictures = draw_parts(10)
     items = [NewItem(f"part-{n}", picture, 1, split="train" if n < 8 else "test") for n, picture in enumerate(pictures)]
@@ -64,7 +78,8 @@ def test_an_encoding_holds_every_item_alike_and_names_the_stranger(codec, store)
     assert [item.item_id for item in record.unaligned] == ["stranger"]
     assert record.unaligned[0].reason
     aligned = [one.pixels.astype(int) for name, one in read.items() if name != "stranger"]
-    assert all(pixels.shape == (record.height, record.width) for pixels in aligned)
+    [kind] = record.categories
+    assert all(pixels.shape == (kind.height, kind.width) for pixels in aligned)
     assert max(np.abs(pixels - aligned[0]).mean() for pixels in aligned) < 8
     assert all(one.alignment.aligned for name, one in read.items() if name != "stranger")
 
@@ -78,11 +93,11 @@ def test_defaults_are_filled_in(codec, store):
 
 
 def test_a_new_image_is_prepared_as_the_stored_one_was(codec, store):
-    record = make(codec, store, options=Options("contrast", "pose", True, 4, 4, "", (), -1))
+    record = make(codec, store, options=replace(OPTIONS, crf=4))
     snapshot = codec.datasets.open("parts")
     stored = read_prepared(codec)["part-9"]
     found, preparer = codec.find_preparer("parts", record.encoding_id)
-    fresh = preparer.prepare(codec.datasets.read_pixels(snapshot, snapshot.items["part-9"]))
+    _, fresh = preparer.prepare(codec.datasets.read_pixels(snapshot, snapshot.items["part-9"]))
     assert found == record
     assert np.allclose(fresh.alignment.affine, stored.alignment.affine)
     assert np.abs(fresh.image.astype(int) - stored.pixels).mean() < 1.5
@@ -91,7 +106,7 @@ def test_a_new_image_is_prepared_as_the_stored_one_was(codec, store):
 def test_the_union_comes_from_the_reference_splits_alone(codec, store, monkeypatch):
     united = []
     unite = Notes.unite
-    monkeypatch.setattr(Notes, "unite", lambda notes, mask: united.append(1) or unite(notes, mask))
+    monkeypatch.setattr(Notes, "unite", lambda notes, name, mask: united.append(1) or unite(notes, name, mask))
     make(codec, store)
     assert len(united) == 8
 
@@ -188,7 +203,7 @@ def test_the_cache_of_frames_is_bounded(codec, store):
     record = make(codec, store)
     snapshot = codec.datasets.open("parts")
     segments = codec.encodings.segments(snapshot, record)
-    frame_bytes = record.width * record.height
+    frame_bytes = record.categories[0].width * record.categories[0].height
     cache = GopCache(5 * frame_bytes)
     for item in codec.encodings.list_items(snapshot, record).values():
         cache.read(segments, item.place)
@@ -204,8 +219,9 @@ def test_an_unknown_encoding_is_not_found_and_none_at_all_is_said(codec, store):
 
 
 def test_plain_hevc_without_background_or_alignment(codec, store):
-    record = make(codec, store, options=Options("none", "none", True, 10, 4, "", (), -1))
-    assert (record.width, record.height, record.masked, record.unaligned) == (200, 200, False, ())
+    record = make(codec, store, options=replace(OPTIONS, background="none", alignment="none", crf=10))
+    [kind] = record.categories
+    assert (kind.width, kind.height, kind.pictures, record.unaligned) == (200, 200, {}, ())
     snapshot = codec.datasets.open("parts")
     original = codec.datasets.read_pixels(snapshot, snapshot.items["part-1"])
     assert np.abs(read_prepared(codec)["part-1"].pixels.astype(int) - original).mean() < 3
@@ -220,7 +236,7 @@ def test_plain_hevc_without_background_or_alignment(codec, store):
     ],
 )
 def test_options_that_cannot_be_met_are_refused(codec, changes, error, complaint):
-    options = Options(**{**vars(OPTIONS), **changes})
+    options = replace(OPTIONS, **changes)
     with pytest.raises(error, match=complaint):
         fill_options(codec.datasets.open("parts"), options)
 
@@ -245,7 +261,7 @@ def test_a_data_set_deleted_meanwhile_stays_deleted(codec, store):
 
 def test_records_survive_the_way_through_the_store(codec, store):
     record = make(codec, store)
-    assert Encodings(store).find(codec.datasets.open("parts"), "prepared-1") == record
+    assert Encodings(store, codec.datasets).find(codec.datasets.open("parts"), "prepared-1") == record
 
 
 def test_a_successor_that_comes_so_late_that_a_sweep_may_have_been_there_begins_again(codec, store, monkeypatch):
@@ -267,9 +283,10 @@ def test_a_successor_whose_version_was_swept_begins_again_with_the_newest(codec,
         make(codec, store, progress, every_s=0)
     [chunk] = codec.datasets.open("parts").body["chunks"]
     codec.datasets.update("parts", [Change("part-0", group="monday")])
-    store.delete(f"{codec.datasets.open('parts').folder}/{chunk}")
+    for ending in ("json", "copy"):
+        store.delete(f"{codec.datasets.open('parts').folder}/{chunk.replace('json', ending)}")
     progress.stop_after = 10**9
-    fresh = Codec(store, lambda prefix: ManifestLog(store, prefix), [tmp_path])
+    fresh = Codec(store, lambda prefix: ManifestLog(store, prefix, has_copies=True), [tmp_path])
     assert make(fresh, store, progress).dataset_version == 3
     assert len(read_prepared(fresh)) == 11
 

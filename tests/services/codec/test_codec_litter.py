@@ -48,9 +48,9 @@ def filled(datasets):
 def test_chunks_that_updates_left_go_and_every_item_stays_readable(filled, store, open_datasets):
     for number in range(10):
         filled.update("parts", [Change("part-0", group=f"day {number}")])
-    assert len(list_kind(store, "items")) == 11
+    assert len(list_kind(store, "items")) == 22  # each with its copy
     assert sweep_all(store, 1.9) == []
-    assert len(sweep_all(store, 2.1)) == 10
+    assert len(sweep_all(store, 2.1)) == 20
     fresh = open_datasets(store)
     assert len(read_all(fresh)) == 3
     assert fresh.open("parts").items["part-0"].group == "day 9"
@@ -67,13 +67,13 @@ def test_what_a_killed_append_left_goes_and_trying_again_does_not_build_upon_it(
     gone = sweep_all(store, 2.1)
     assert (
         sorted(key.rpartition("/")[2].partition(".")[0] for key in gone if "/segments/" in key)
-        == [places[0].segment] * 2
+        == [places[0].segment] * 3
     )
     assert len(read_all(open_datasets(store))) == 6
 
 
 def test_an_append_that_took_longer_than_the_grace_is_refused_and_changes_nothing(filled, store):
-    slow = Datasets(store, lambda prefix: ManifestLog(store, prefix), grace_s=0)
+    slow = Datasets(store, lambda prefix: ManifestLog(store, prefix, has_copies=True), grace_s=0)
     with pytest.raises(Unavailable, match="append again"):
         slow.append("parts", make_items(1, first=5))
     assert len(filled.open("parts").items) == 3
@@ -115,7 +115,8 @@ def test_what_a_deletion_left_goes_and_a_data_set_of_the_same_name_stays(filled,
 def test_where_a_list_of_items_is_lost_nothing_is_deleted(filled, store):
     filled.update("parts", [Change("part-0", group="monday")])
     snapshot = filled.open("parts")
-    store.delete(f"{snapshot.folder}/{snapshot.body['chunks'][0]}")
+    for ending in ("json", "copy"):
+        store.delete(f"{snapshot.folder}/{snapshot.body['chunks'][0].replace('json', ending)}")
     before = store.list("datasets")
     with pytest.raises(DataLoss):
         sweep_all(store, 1000)
@@ -125,7 +126,7 @@ def test_where_a_list_of_items_is_lost_nothing_is_deleted(filled, store):
 async def test_the_service_sweeps_by_itself(serve, store, tmp_path):
     from services.codec.__main__ import OPENING
 
-    datasets = Datasets(store, lambda prefix: ManifestLog(store, prefix))
+    datasets = Datasets(store, lambda prefix: ManifestLog(store, prefix, has_copies=True))
     datasets.create("parts")
     orphan = f"{datasets.open('parts').folder}/segments/orphan.mp4"
     await check_that_it_sweeps(serve, OPENING, store, tmp_path / "store" / "codec", orphan, u2net_home="/nowhere")

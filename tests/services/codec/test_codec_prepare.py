@@ -9,7 +9,8 @@ from services.codec.align import Alignment
 from services.codec.background import open_remover
 from services.codec.geometry import IDENTITY, apply, measure_overlap
 from services.codec.order import describe, order_by_likeness
-from services.codec.prepare import Placement, Placer, make_recipe, open_reference, prepare, to_eight_bits
+from services.codec.prepare import Placement, Placer, make_recipe, prepare
+from services.codec.reference import open_reference, to_eight_bits
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 
 REMOVER = open_remover("contrast", None, Path("/models"))

@@ -243,11 +243,13 @@ async def test_a_data_set_is_encoded_read_prepared_and_matched_by_a_new_image(cl
     encoding = encoded.encoding
     assert encoding.item_count == 10
     assert list(encoding.unaligned) == ["part-9"]
-    assert encoding.mask.shape == (encoding.height, encoding.width)
+    [kind] = encoding.categories
+    assert kind.mask.shape == (kind.height, kind.width)
+    assert (kind.category, kind.item_count) == ("", 10)
     assert "u2netp.onnx" in encoded.background_description
     wanted = mekiki.ItemFilter("parts", form=mekiki.ItemForm.PREPARED)
     items = [item async for item in client.codec.read_items(wanted)]
-    assert all(item.pixels.shape == (encoding.height, encoding.width) for item in items)
+    assert all(item.pixels.shape == (kind.height, kind.width) for item in items)
     assert [item.alignment.aligned for item in items] == [True] * 9 + [False]
     fresh = await client.codec.prepare_image("parts", parts[7])
     assert np.abs(fresh.pixels.astype(int) - items[7].pixels).mean() < 1.5
@@ -255,6 +257,30 @@ async def test_a_data_set_is_encoded_read_prepared_and_matched_by_a_new_image(cl
     assert [answer.error is None for answer in stream] == [True, False, True]
     [stored] = (await client.codec.get_dataset("parts")).encodings
     assert (stored.encoding_id, stored.stored_bytes) == (encoding.encoding_id, encoding.stored_bytes)
+
+
+async def test_categories_are_told_read_and_prepared_by_name(client):
+    await client.codec.create_dataset("mixed")
+    pictures = {"bolt": draw_parts(5), "nut": [np.rot90(picture[:150]).copy() for picture in draw_parts(4, 9)]}
+    items = [
+        mekiki.NewItem(f"{label}-{n}", picture, labels=[label])
+        for label, several in pictures.items()
+        for n, picture in enumerate(several)
+    ]
+    assert [answer.error async for answer in client.codec.append_items("mixed", items)] == [None] * 9
+    options = mekiki.EncodingOptions(categories=mekiki.CategoryGrouping.LABEL, transform=mekiki.Transform.SIMILARITY)
+    encoding = (await (await client.codec.encode_dataset("mixed", options=options)).result()).encoding
+    assert [(kind.category, kind.item_count) for kind in encoding.categories] == [("bolt", 5), ("nut", 4)]
+    assert (encoding.options.categories, encoding.options.transform) == (options.categories, options.transform)
+    wanted = mekiki.ItemFilter("mixed", form=mekiki.ItemForm.PREPARED, category="nut")
+    read = [item async for item in client.codec.read_items(wanted)]
+    assert {(item.item.labels[0], item.alignment.category) for item in read} == {("nut", "nut")}
+    prepared = await client.codec.prepare_image("mixed", pictures["nut"][0], category="nut")
+    assert prepared.alignment.category == "nut"
+    with pytest.raises(mekiki.errors.NotFound, match="'washer'"):
+        await client.codec.prepare_image("mixed", pictures["nut"][0], category="washer")
+    with pytest.raises(mekiki.errors.InvalidArgument, match="must be empty for original pixels"):
+        [item async for item in client.codec.read_items(mekiki.ItemFilter("mixed", category="nut"))]
 
 
 async def test_preparing_before_encoding_says_what_to_do(client, parts):
@@ -270,6 +296,8 @@ async def test_preparing_before_encoding_says_what_to_do(client, parts):
         ({"background": "BACKGROUND_REMOVAL_NONE"}, "INVALID_ARGUMENT", "options.alignment"),
         ({"background": "BACKGROUND_REMOVAL_REMBG"}, "FAILED_PRECONDITION", "put u2netp.onnx into /nowhere"),
         ({"reference_item_id": "nobody"}, "NOT_FOUND", "'nobody'"),
+        ({"transform": 9}, "INVALID_ARGUMENT", "options.transform: must be a known value, is 9"),
+        ({"reference_item_id": "part-1", "categories": "CATEGORY_GROUPING_LOOKS"}, "INVALID_ARGUMENT", "is not ONE"),
     ],
 )
 async def test_encoding_options_are_checked_before_the_work_starts(stub, parts, options, code, complaint):

@@ -8,9 +8,9 @@ from services.codec import video
 from services.runtime.errors import DataLoss, InvalidArgument
 
 
-def noise(shape, count=5, seed=0):
+def noise(shape, count=5, seed=0, dtype=np.uint8):
     random = np.random.default_rng(seed)
-    return [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(count)]
+    return [random.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True) for _ in range(count)]
 
 
 def shades(shape, count=7):
@@ -19,12 +19,15 @@ def shades(shape, count=7):
     return frames if len(shape) == 2 else [np.stack([frame, 255 - frame, frame // 2], axis=-1) for frame in frames]
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (33, 65), (64, 48), (101, 203), (16, 17, 3), (64, 48, 3), (101, 203, 3)])
-def test_exact_video_returns_every_pixel_of_pure_noise(shape):
-    frames = noise(shape)
+@pytest.mark.parametrize("size", [(16, 16), (33, 65), (64, 48), (101, 203)])
+@pytest.mark.parametrize("channels", [(), (3,), (4,)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_exact_video_returns_every_pixel_of_pure_noise(size, channels, dtype):
+    frames = noise((*size, *channels), dtype=dtype)
     encoded = video.encode_exact(frames)
     decoded = list(video.decode_video(encoded))
     assert len(decoded) == len(frames)
+    assert {frame.dtype for frame in decoded} == {np.dtype(dtype)}
     assert all(np.array_equal(one, other) for one, other in zip(frames, decoded, strict=True))
 
 
@@ -95,6 +98,12 @@ def test_one_flipped_bit_is_noticed(where):
 def test_frames_of_different_shapes_are_refused():
     with pytest.raises(InvalidArgument, match=r"frames: must have .* one is uint8 of \(32, 33\)"):
         video.encode_exact([np.zeros((32, 32), np.uint8), np.zeros((32, 33), np.uint8)])
+
+
+@pytest.mark.parametrize("frames", [noise((32, 32), 1, dtype=np.uint16), noise((32, 32, 4), 1)])
+def test_lossy_video_has_eight_bits_and_no_opacity(frames):
+    with pytest.raises(InvalidArgument, match="8 bits, grey or RGB"):
+        video.encode_lossy(frames, 28, 4)
 
 
 @pytest.mark.parametrize(

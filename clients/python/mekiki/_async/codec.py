@@ -9,7 +9,8 @@ from mekiki._async.funnel import Funnel
 from mekiki._async.operation import AsyncOperation
 from mekiki._async.streams import Travel, answer_frames, tag_frames
 from mekiki._values.annotation import Annotation
-from mekiki._values.dataset import DEFAULT_ENCODING, Dataset, EncodedDataset, EncodingOptions, ItemsLike, to_item_filter
+from mekiki._values.dataset import Dataset, ItemsLike, Verification, to_item_filter
+from mekiki._values.encoding import DEFAULT_ENCODING, EncodedDataset, EncodingOptions
 from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import ImageLike, to_image
 from mekiki._values.item import AppendedItem, Item, NewItem, PreparedImage, ReadItem
@@ -174,12 +175,32 @@ class AsyncCodec:
         record = await self._funnel.start(self._stub.EncodeDataset, request, timeout_s)
         return AsyncOperation(self._funnel, self._operations, record)
 
+    async def verify_dataset(self, dataset: str, *, timeout_s: float | None = None) -> AsyncOperation[Verification]:
+        """Reads everything of a data set and says what is damaged; mends lists from their copies."""
+        request = codec_pb2.VerifyDatasetRequest(dataset=dataset)
+        record = await self._funnel.start(self._stub.VerifyDataset, request, timeout_s)
+        return AsyncOperation(self._funnel, self._operations, record)
+
     async def prepare_image(
-        self, dataset: str, image: ImageLike, *, encoding_id: str = "", timeout_s: float | None = None
+        self,
+        dataset: str,
+        image: ImageLike,
+        *,
+        encoding_id: str = "",
+        category: str = "",
+        timeout_s: float | None = None,
     ) -> PreparedImage:
-        """Prepares an image as the items of an encoding (default the newest) were: same reference, same mask."""
+        """Prepares an image as the items of an encoding (default the newest) were: same reference, same mask.
+
+        Args:
+            dataset: name.
+            image: to prepare.
+            encoding_id: which encoding.
+            category: of the encoding; default the one that the image aligns to best.
+            timeout_s: deadline.
+        """
         sent = await wire.run_blocking(to_image, image)
-        request = codec_pb2.PrepareImageRequest(dataset=dataset, encoding_id=encoding_id, image=sent)
+        request = codec_pb2.PrepareImageRequest(dataset=dataset, encoding_id=encoding_id, image=sent, category=category)
         return PreparedImage.from_proto(await self._funnel.unary(self._stub.PrepareImage, request, timeout_s))
 
     async def prepare_images(
@@ -188,13 +209,16 @@ class AsyncCodec:
         images: wire.Input[ImageLike | Frame[ImageLike]],
         *,
         encoding_id: str = "",
+        category: str = "",
         window: int | None = None,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[Answer[PreparedImage], None]:
         """`prepare_image` for a stream: one answer an image, in order; one bad image answers its own error."""
 
         def make(tag: str, image: ImageLike) -> codec_pb2.PrepareImagesRequest:
-            request = codec_pb2.PrepareImageRequest(dataset=dataset, encoding_id=encoding_id, image=to_image(image))
+            request = codec_pb2.PrepareImageRequest(
+                dataset=dataset, encoding_id=encoding_id, image=to_image(image), category=category
+            )
             return codec_pb2.PrepareImagesRequest(id=tag, request=request)
 
         def convert(answer: codec_pb2.PrepareImagesResponse) -> PreparedImage:

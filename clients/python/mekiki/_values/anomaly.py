@@ -120,6 +120,9 @@ class Detector:
     categories: Mapping[str, int] = field(default_factory=dict)
     """Items in its bank by category; that of items enrolled without one is ""."""
 
+    encoding_category: str = ""
+    """Category of that encoding whose preparation every image gets; empty where the encoding has only one."""
+
     @property
     def threshold(self) -> Threshold | None:
         """That of its only category; None until calibrated, and where there are several: see `thresholds`."""
@@ -142,6 +145,7 @@ class Detector:
             weights=WeightsOrigin.from_proto(detector.weights),
             dataset=detector.dataset,
             encoding_id=detector.encoding_id,
+            encoding_category=detector.encoding_category,
             bank_version=detector.bank_version,
             enrolled_count=detector.enrolled_count,
             vector_count=detector.vector_count,

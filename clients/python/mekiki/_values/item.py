@@ -128,10 +128,19 @@ class Alignment:
     reason: str
     """Why it did not align; empty when it did."""
 
+    category: str = ""
+    """The category of the encoding that it was brought to the reference of."""
+
     @classmethod
     def from_proto(cls, alignment: codec_pb2.Alignment) -> Self:
         """From the wire."""
-        return cls(Affine.from_proto(alignment.affine), alignment.aligned, alignment.score, alignment.reason)
+        return cls(
+            affine=Affine.from_proto(alignment.affine),
+            aligned=alignment.aligned,
+            score=alignment.score,
+            reason=alignment.reason,
+            category=alignment.category,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,7 +150,7 @@ class ClientOptions:
     """Largest message sent or received; a raw frame of 5 megapixels in colour is 15 MB."""
 
     keepalive_s: float = 30.0
-    """A connection with calls under way that is silent for so long is probed."""
+    """A connection with calls under way that is silent for so long is probed; servers bear it once a second."""
 
     metadata: Metadata = field(default=(), repr=False)
     """Sent with every call."""

@@ -1,6 +1,8 @@
 """Commands about data sets: push, pull, encode, export."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,17 +11,20 @@ import typer
 from mekiki import (
     AlignmentMethod,
     BackgroundRemoval,
+    CategoryGrouping,
     Client,
+    EncodedCategory,
     EncodingOptions,
     ItemFilter,
     ItemForm,
     NewItem,
+    Transform,
     errors,
 )
 from mekiki._voc import VocImage, write_voc
 from mekiki.cli.codes import ExitCode
-from mekiki.cli.files import Places, read_mask, write_pixels
-from mekiki.cli.folder import Folder, ImageFile, read_folder
+from mekiki.cli.files import Places, hash_file, read_mask, write_pixels
+from mekiki.cli.folder import ImageFile, read_folder
 from mekiki.cli.output import Output
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
 from mekiki.cli.voc import to_voc
@@ -38,7 +43,8 @@ def push(
 ) -> None:
     """Push a folder of images to a data set, which is created when it is not there.
 
-    Item identifiers are the paths below the folder, so pushing again adds what is new. Beside train/ and test/, masks
+    Item identifiers are the paths below the folder, so pushing again adds what is new, and an interrupted push goes on
+    where it stopped. Beside train/ and test/, masks
     of defects are taken from ground_truth/<label>/<name>_mask.png, or masks/<label>/<name>.png.
     """
     with session(address, json=json) as (client, output):
@@ -46,7 +52,7 @@ def push(
         if content.ignored:
             output.warn(f"ignored beside the splits: {', '.join(content.ignored)}")
         _create(client, dataset)
-        failed = _append(client, output, dataset, content)
+        failed = _append(client, output, dataset, content.files)
         described = client.codec.get_dataset(dataset)
         output.say(
             f"{described.name}: {described.item_count} items, {described.original_bytes:,} bytes as files, "
@@ -72,16 +78,35 @@ def to_new_item(file: ImageFile) -> NewItem:
     )
 
 
-def _append(client: Client, output: Output, dataset: str, content: Folder) -> int:
-    """Appends everything; returns how many items failed."""
-    items = map(to_new_item, content.files)
-    failed = 0
+def _append(client: Client, output: Output, dataset: str, files: Sequence[ImageFile]) -> int:
+    """Appends what is not there yet; returns how many items failed."""
+    with output.bar(f"looking what {dataset} has") as bar:
+        known = {}
+        for number, read in enumerate(client.codec.read_items(dataset, metadata_only=True), 1):
+            bar.show(number, None)
+            known[read.item.item_id] = read.item.sha256
+    skipped = failed = 0
+
+    def new_items() -> Iterator[NewItem]:
+        nonlocal skipped
+        for file in files:
+            if known.get(file.item_id) == hash_file(file.path) != "":
+                skipped += 1
+            else:
+                yield to_new_item(file)
+
+    sizes = {file.item_id: file.path.stat().st_size for file in files}
+    started, sent = time.monotonic(), 0
     with output.bar(f"pushing to {dataset}") as bar:
-        for number, answer in enumerate(client.codec.append_items(dataset, items), 1):
-            bar.show(number, len(content.files))
+        for number, answer in enumerate(client.codec.append_items(dataset, new_items()), 1):
+            sent += sizes.get(answer.id, 0)
+            speed = sent / max(time.monotonic() - started, 1e-3) / 1e6
+            bar.show(number + skipped, len(files), f"pushing to {dataset}, {speed:.1f} MB/s")
             if answer.error is not None:
                 failed += 1
                 output.warn(f"{answer.id}: {answer.error.message}")
+    if skipped:
+        output.say(f"{skipped} of {len(files)} images were there already")
     return failed
 
 
@@ -91,13 +116,16 @@ def pull(  # noqa: PLR0913 -- a command's options
     *,
     form: Annotated[ItemForm, typer.Option(help="Exact pixels, or those of an encoding.")] = ItemForm.ORIGINAL,
     encoding: Annotated[str, typer.Option(help="Which encoding; default the newest.")] = "",
+    category: Annotated[str, typer.Option(help="Only this category of the encoding.")] = "",
     split: Splits = None,
     label: Labels = None,
     address: Address = DEFAULT_ADDRESS,
     json: Json = False,
 ) -> None:
     """Pull the images of a data set into a folder, at the paths that their identifiers give."""
-    wanted = ItemFilter(dataset, labels=label or (), splits=split or (), form=form, encoding_id=encoding)
+    wanted = ItemFilter(
+        dataset, labels=label or (), splits=split or (), form=form, encoding_id=encoding, category=category
+    )
     with session(address, json=json) as (client, output):
         places = Places(out, ".png")
         failed = 0
@@ -118,8 +146,17 @@ def pull(  # noqa: PLR0913 -- a command's options
 def encode(  # noqa: PLR0913 -- a command's options
     dataset: DatasetName,
     *,
+    original: Annotated[
+        bool, typer.Option("--original", help="The original method; of the other options --crf and --gop count.")
+    ] = False,
     background: Annotated[BackgroundRemoval, typer.Option(help="Which pixels are the part.")] = BackgroundRemoval.AUTO,
     alignment: Annotated[AlignmentMethod, typer.Option(help="How images are aligned.")] = AlignmentMethod.POSE,
+    transform: Annotated[
+        Transform | None, typer.Option(help="What aligning may do; default rigid, with akaze similarity.")
+    ] = None,
+    categories: Annotated[
+        CategoryGrouping, typer.Option(help="Which images share reference, mask and video.")
+    ] = CategoryGrouping.ONE,
     blank: Annotated[bool, typer.Option(help="Blank everything outside the union of the masks.")] = True,
     crf: Annotated[int | None, typer.Option(help="HEVC rate factor, 0 to 51; default 28.")] = None,
     gop: Annotated[int | None, typer.Option(help="Frames a group of pictures; default 16.")] = None,
@@ -132,21 +169,43 @@ def encode(  # noqa: PLR0913 -- a command's options
         background=background,
         alignment=alignment,
         blank_background=blank,
-        crf=crf,
-        gop=gop,
         reference_item_id=reference,
+        transform=transform,
+        categories=categories,
     )
+    options = replace(EncodingOptions.original() if original else options, crf=crf, gop=gop)
     with session(address, json=json) as (client, output):
         made = follow(client.codec.encode_dataset(dataset, options=options), output, f"encoding {dataset}")
         encoding = made.encoding
         output.say(f"{made.background_description}")
         output.say(
-            f"{encoding.encoding_id}: {encoding.item_count} items, {encoding.width} x {encoding.height} pixels, "
-            f"{encoding.stored_bytes:,} bytes, {len(encoding.unaligned)} unaligned"
+            f"{encoding.encoding_id}: {encoding.item_count} items, {encoding.stored_bytes:,} bytes, "
+            f"{len(encoding.unaligned)} unaligned"
         )
+        output.table(["category", "items", "frames", "reference", "note"], map(_tell_category, encoding.categories))
         if encoding.unaligned:
             output.table(["unaligned", "reason"], encoding.unaligned.items())
         output.value(made)
+
+
+def verify(dataset: DatasetName, *, address: Address = DEFAULT_ADDRESS, json: Json = False) -> None:
+    """Read everything of a data set and say what is damaged; lists are mended from their copies."""
+    with session(address, json=json) as (client, output):
+        found = follow(client.codec.verify_dataset(dataset), output, f"verifying {dataset}")
+        output.say(
+            f"{dataset} version {found.dataset_version}: {found.item_count} items read, {len(found.damages)} damages, "
+            f"{found.mended_count} files mended"
+        )
+        if found.damages:
+            rows = [(one.item_id or "-", one.encoding_id or "exact", one.reason) for one in found.damages]
+            output.table(["item", "form", "reason"], rows)
+        output.value(found)
+        if found.damages:
+            raise typer.Exit(ExitCode.REFUSED)
+
+
+def _tell_category(one: EncodedCategory) -> tuple[str, int, str, str, str]:
+    return one.category or "(one)", one.item_count, f"{one.width} x {one.height}", one.reference_item_id, one.reason
 
 
 def export(

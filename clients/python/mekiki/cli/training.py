@@ -57,6 +57,9 @@ def detector(  # noqa: PLR0913 -- a command's options
     recipe: Annotated[MetricRecipe, typer.Option(help="Of the metric engine.")] = MetricRecipe.PATCHES,
     epochs: Epochs = None,
     prepared: Annotated[bool, typer.Option("--prepared", help="Train and judge prepared images.")] = False,
+    encoding_category: Annotated[
+        str, typer.Option(help="With --prepared: which category, where the encoding has several.")
+    ] = "",
     category: Category = "",
     category_from_label: CategoryFromLabel = False,
     split: Splits = None,
@@ -75,7 +78,8 @@ def detector(  # noqa: PLR0913 -- a command's options
     One detector may judge several categories of parts: each has normals and a threshold of its own.
     """
     form = ItemForm.PREPARED if prepared else ItemForm.ORIGINAL
-    wanted = replace(select_items(dataset, split, label, otherwise="train"), form=form)
+    selected = select_items(dataset, split, label, otherwise="train")
+    wanted = replace(selected, form=form, category=encoding_category)
     engines: dict[EngineName, Engine] = {
         EngineName.PATCH: PatchEngine(),
         EngineName.METRIC: MetricEngine(loss=loss, epochs=epochs, recipe=recipe),

@@ -66,14 +66,15 @@ def encode_dataset(client: Client, dataset: str, bar: Bar) -> EncodedDataset:
 def measure_sizes(client: Client, dataset: str, encoded: EncodedDataset) -> Sizes:
     """Return how large the data set is in each form."""
     stored, encoding = client.codec.get_dataset(dataset), encoded.encoding
+    kind = encoding.categories[0]
     return Sizes(
         image_count=stored.item_count,
         original_bytes=stored.original_bytes,
         lossless_bytes=stored.stored_bytes,
         prepared_bytes=encoding.stored_bytes,
         crf=encoding.options.crf or 0,
-        frame_width=encoding.width,
-        frame_height=encoding.height,
+        frame_width=kind.width,
+        frame_height=kind.height,
         unaligned=tuple(sorted(encoding.unaligned.items())),
     )
 

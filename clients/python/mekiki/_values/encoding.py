@@ -1,0 +1,237 @@
+"""Prepared versions of data sets, and how they are made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mekiki._values.annotation import time_of
+from mekiki._values.image import from_mask
+from mekiki._values.word import number_of, word_of
+from mekiki.codec.v1 import codec_pb2
+
+
+class BackgroundRemoval(StrEnum):
+    """Which pixels belong to the part."""
+
+    AUTO = "auto"
+    """rembg where its model can be had, else contrast."""
+
+    NONE = "none"
+    """Nothing is removed, and nothing guides the alignment."""
+
+    CONTRAST = "contrast"
+    """Contrast against the border's colour."""
+
+    REMBG = "rembg"
+    """A neural network (U^2-Net, by rembg)."""
+
+
+class AlignmentMethod(StrEnum):
+    """How images are brought to the reference."""
+
+    POSE = "pose"
+    """Pose from the part's mask, all symmetric candidates tried, refined on the picture."""
+
+    AKAZE = "akaze"
+    """AKAZE features and a robust map, as in the original tool."""
+
+    NONE = "none"
+    """Images stay as they are."""
+
+
+class Transform(StrEnum):
+    """What bringing an image to the reference may do to it."""
+
+    RIGID = "rigid"
+    """Turn and shift; pose scales, too, where the part is clearly not of the reference's size."""
+
+    SIMILARITY = "similarity"
+    """Turn, shift and scale."""
+
+    AFFINE = "affine"
+    """Turn, shift, scale, stretch and shear."""
+
+
+class ReferenceChoice(StrEnum):
+    """Which item the others are brought to."""
+
+    MEDOID = "medoid"
+    """The one that is most like the others."""
+
+    FIRST = "first"
+    """The first one by identifier, as in the original tool."""
+
+
+class CategoryGrouping(StrEnum):
+    """Which items share a reference, a mask and a stream of video."""
+
+    ONE = "one"
+    """All."""
+
+    LABEL = "label"
+    """Those with the same main label; without a part that stands out they stay as they are."""
+
+    LOOKS = "looks"
+    """Those that align to each other; what shows no part stays as it is, by size and channels."""
+
+
+@dataclass(frozen=True)
+class EncodingOptions:
+    """How a prepared version is made. None takes the service's default; an encoding says what was used."""
+
+    background: BackgroundRemoval = BackgroundRemoval.AUTO
+    alignment: AlignmentMethod = AlignmentMethod.POSE
+    blank_background: bool | None = None
+    """Blank everything outside the union of the parts' masks; default true."""
+
+    crf: int | None = None
+    """HEVC rate factor, 0 (largest) to 51 (smallest); default 28."""
+
+    gop: int | None = None
+    """Frames a group of pictures: what a random read decodes at most, 1 to 250; default 16."""
+
+    reference_item_id: str = ""
+    """The item that the others are aligned to; default as `reference` says. Only where `categories` is ONE."""
+
+    reference_splits: Sequence[str] = ()
+    """Splits of which references are chosen, and whose parts make up the union mask; default "train" where there is
+    such a split, else all."""
+
+    mask_margin: int | None = None
+    """Pixels by which the union mask is widened, 0 to 1000; default 1 % of the longer side."""
+
+    reference: ReferenceChoice = ReferenceChoice.MEDOID
+    transform: Transform | None = None
+    """What alignment may do to an image; default rigid for pose, similarity for akaze."""
+
+    categories: CategoryGrouping = CategoryGrouping.ONE
+
+    @classmethod
+    def original(cls) -> Self:
+        """The method that Mekiki grew from, whole: rembg, AKAZE to the first image, an affine map, union mask, HEVC."""
+        return cls(
+            background=BackgroundRemoval.REMBG,
+            alignment=AlignmentMethod.AKAZE,
+            blank_background=True,
+            reference=ReferenceChoice.FIRST,
+            transform=Transform.AFFINE,
+        )
+
+    @classmethod
+    def from_proto(cls, options: codec_pb2.EncodingOptions) -> Self:
+        """From the wire."""
+        return cls(
+            background=BackgroundRemoval(word_of(codec_pb2.BackgroundRemoval, options.background) or "auto"),
+            alignment=AlignmentMethod(word_of(codec_pb2.AlignmentMethod, options.alignment) or "pose"),
+            blank_background=options.blank_background if options.HasField("blank_background") else None,
+            crf=options.crf if options.HasField("crf") else None,
+            gop=options.gop if options.HasField("gop") else None,
+            reference_item_id=options.reference_item_id,
+            reference_splits=tuple(options.reference_splits),
+            mask_margin=options.mask_margin if options.HasField("mask_margin") else None,
+            reference=ReferenceChoice(word_of(codec_pb2.ReferenceChoice, options.reference) or "medoid"),
+            transform=Transform(word) if (word := word_of(codec_pb2.Transform, options.transform)) else None,
+            categories=CategoryGrouping(word_of(codec_pb2.CategoryGrouping, options.categories) or "one"),
+        )
+
+    def to_proto(self) -> codec_pb2.EncodingOptions:
+        """For the wire."""
+        return codec_pb2.EncodingOptions(
+            background=number_of(codec_pb2.BackgroundRemoval, self.background),
+            alignment=number_of(codec_pb2.AlignmentMethod, self.alignment),
+            blank_background=self.blank_background,
+            crf=self.crf,
+            gop=self.gop,
+            reference_item_id=self.reference_item_id,
+            reference_splits=self.reference_splits,
+            mask_margin=self.mask_margin,
+            reference=number_of(codec_pb2.ReferenceChoice, self.reference),
+            transform=number_of(codec_pb2.Transform, self.transform or ""),
+            categories=number_of(codec_pb2.CategoryGrouping, self.categories),
+        )
+
+
+DEFAULT_ENCODING = EncodingOptions()
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedCategory:
+    """A kind of part in an encoding: its items share a reference, a mask, and the size of their frames."""
+
+    category: str
+    """Unique in the encoding; empty where there is only one, or for items without a label."""
+
+    item_count: int
+    reference_item_id: str
+    width: int
+    height: int
+    mask: NDArray[np.bool_] | None  # (height, width) bool
+    """The union mask; None when nothing was blanked."""
+
+    reason: str
+    """Why its items stay as they are though an alignment was asked for; else empty."""
+
+    @classmethod
+    def from_proto(cls, category: codec_pb2.EncodedCategory) -> Self:
+        """From the wire."""
+        return cls(
+            category=category.category,
+            item_count=category.item_count,
+            reference_item_id=category.reference_item_id,
+            width=category.width,
+            height=category.height,
+            mask=from_mask(category.mask) if category.HasField("mask") else None,
+            reason=category.reason,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """A prepared version of a data set."""
+
+    encoding_id: str
+    options: EncodingOptions
+    dataset_version: int
+    item_count: int
+    unaligned: Mapping[str, str]
+    """Items that did not align and were kept unaligned, each with the reason."""
+
+    stored_bytes: int
+    categories: tuple[EncodedCategory, ...]
+    """Its kinds of parts, at least one."""
+
+    create_time: datetime
+
+    @classmethod
+    def from_proto(cls, encoding: codec_pb2.Encoding) -> Self:
+        """From the wire."""
+        return cls(
+            encoding_id=encoding.encoding_id,
+            options=EncodingOptions.from_proto(encoding.options),
+            dataset_version=encoding.dataset_version,
+            item_count=encoding.item_count,
+            unaligned=MappingProxyType({item.item_id: item.reason for item in encoding.unaligned_items}),
+            stored_bytes=encoding.stored_bytes,
+            categories=tuple(map(EncodedCategory.from_proto, encoding.categories)),
+            create_time=time_of(encoding.create_time),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedDataset:
+    """What EncodeDataset made."""
+
+    encoding: Encoding
+    background_description: str
+    """What was used to remove the background, as a sentence for people."""
+
+    @classmethod
+    def from_proto(cls, response: codec_pb2.EncodeDatasetResponse) -> Self:
+        """From the wire."""
+        return cls(Encoding.from_proto(response.encoding), response.background_description)

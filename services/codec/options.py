@@ -1,0 +1,78 @@
+"""How a prepared version of a data set is made."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from services.codec.align import Transform
+from services.codec.catalog import Snapshot
+from services.codec.items import Item
+from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound
+
+AlignmentMethod = Literal["pose", "akaze", "none"]
+ReferenceChoice = Literal["medoid", "first"]
+Grouping = Literal["one", "label", "looks"]
+
+USUAL_TRANSFORM: dict[AlignmentMethod, Transform] = {"pose": "rigid", "akaze": "similarity", "none": "rigid"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Fields as in the proto's `EncodingOptions`.
+
+    Attributes:
+        background: "auto", "none", "contrast" or "rembg".
+        alignment: the method.
+        transform: what it may do to an image.
+        blank_background: whether what lies outside the union of the masks is blanked.
+        crf: x265's rate factor, 0 to 51.
+        gop: frames a group of pictures.
+        reference: how references are chosen.
+        reference_item_id: the reference, instead; only where there is one category.
+        reference_splits: whose items make up references and union masks.
+        mask_margin: pixels by which union masks are widened; -1: as `default_margin` says.
+        categories: how items are grouped into kinds of parts.
+    """
+
+    background: str
+    alignment: AlignmentMethod
+    transform: Transform
+    blank_background: bool
+    crf: int
+    gop: int
+    reference: ReferenceChoice
+    reference_item_id: str
+    reference_splits: tuple[str, ...]
+    mask_margin: int
+    categories: Grouping
+
+
+def fill_options(snapshot: Snapshot, options: Options) -> Options:
+    """Returns the options with the splits filled in; what the images decide, stays open.
+
+    Raises:
+        FailedPrecondition: the data set, or its reference splits, hold no item.
+        InvalidArgument: options that exclude each other.
+        NotFound: the reference item does not exist.
+    """
+    if options.alignment == "pose" and options.background == "none":
+        raise InvalidArgument("options.alignment", "must be AKAZE or NONE where background is NONE, is POSE")
+    if options.reference_item_id and options.categories != "one":
+        raise InvalidArgument(
+            "options.reference_item_id", f"must be empty where categories is not ONE, is {options.reference_item_id!r}"
+        )
+    splits = options.reference_splits or (("train",) if "train" in snapshot.body["split_counts"] else ())
+    filled = replace(options, reference_splits=splits)
+    if options.reference_item_id and options.reference_item_id not in snapshot.items:
+        raise NotFound("item", options.reference_item_id)
+    list_candidates(snapshot, filled)
+    return filled
+
+
+def list_candidates(snapshot: Snapshot, options: Options) -> list[Item]:
+    """Returns the items that may be references, by identifier; raises FailedPrecondition where there is none."""
+    splits = options.reference_splits
+    candidates = [item for item in snapshot.items.values() if not splits or item.split in splits]
+    if not candidates:
+        where = f"the splits {', '.join(splits)} of " if splits else ""
+        raise FailedPrecondition("EMPTY_DATASET", f"{where}data set {snapshot.name!r} hold no item to refer to")
+    return sorted(candidates, key=lambda item: item.item_id)
