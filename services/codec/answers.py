@@ -8,6 +8,7 @@ from mekiki.codec.v1 import codec_pb2
 from mekiki.types.v1 import types_pb2
 from services.codec.align import Alignment
 from services.codec.catalog import Snapshot
+from services.codec.compact import Compaction
 from services.codec.geometry import Affine, Mask
 from services.codec.items import Annotation, Item
 from services.codec.messages import ALIGNMENTS, BACKGROUNDS, GROUPINGS, REFERENCES, STATES, TRANSFORMS
@@ -104,6 +105,17 @@ def write_findings(findings: Findings) -> codec_pb2.VerifyDatasetResponse:
     )
 
 
+def write_compaction(compaction: Compaction) -> codec_pb2.CompactDatasetResponse:
+    """Returns the message of what a compaction came to."""
+    return codec_pb2.CompactDatasetResponse(
+        dataset_version=compaction.version,
+        moved_count=compaction.moved_count,
+        bytes_before=compaction.bytes_before,
+        bytes_after=compaction.bytes_after,
+        unreadable_item_ids=compaction.unreadable,
+    )
+
+
 def _write_category(kind: Kind, mask: Mask | None) -> codec_pb2.EncodedCategory:
     return codec_pb2.EncodedCategory(
         category=kind.category.name,
@@ -139,6 +151,7 @@ def _write_options(options: Options) -> codec_pb2.EncodingOptions:
         reference_item_id=options.reference_item_id,
         reference_splits=options.reference_splits,
         mask_margin=options.mask_margin if options.mask_margin >= 0 else None,
+        frame_side=options.frame_side or None,
         reference=codec_pb2.ReferenceChoice.Name(_REFERENCE_NUMBERS[options.reference]),  # type: ignore[arg-type]
         transform=codec_pb2.Transform.Name(_TRANSFORM_NUMBERS[options.transform]),  # type: ignore[arg-type]
         categories=codec_pb2.CategoryGrouping.Name(_GROUPING_NUMBERS[options.categories]),  # type: ignore[arg-type]

@@ -89,12 +89,12 @@ def find_contrast(image: Image) -> Mask:
     channels = cv2.GaussianBlur(image, (0, 0), max(_SOFTNESS * max(image.shape[:2]), 0.5)).astype(np.float32)
     channels = channels.reshape(*image.shape[:2], -1)
     offset = channels - np.median(_border_pixels(channels), axis=0)  # (h, w, channels)
-    distance = np.sqrt((offset**2).mean(axis=2))
+    distance = np.sqrt(_average(offset**2))
     ground = _limit_of_scatter(distance, 6.0)
     cut = _otsu(distance)
     slope = _measure_slope(channels)
     edge = slope > max(_limit_of_scatter(slope, 10.0), 0.4 * _otsu(slope), _LEAST_SLOPE)
-    part: Mask = edge | (offset.mean(axis=2) > max(ground, 0.5 * cut, _LEAST_DISTANCE))
+    part: Mask = edge | (_average(offset) > max(ground, 0.5 * cut, _LEAST_DISTANCE))
     part |= _mark_rim(distance > max(ground, cut, _LEAST_DISTANCE))
     if not part.any():
         return part
@@ -112,7 +112,12 @@ def _measure_slope(channels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns how steeply the colour changes, per pixel, (h, w)."""
     across = cv2.Scharr(channels, cv2.CV_32F, 1, 0).reshape(channels.shape)
     down = cv2.Scharr(channels, cv2.CV_32F, 0, 1).reshape(channels.shape)
-    return np.asarray(np.sqrt((across**2 + down**2).mean(axis=2)) / 16, np.float32)
+    return np.asarray(np.sqrt(_average(across**2 + down**2)) / 16, np.float32)
+
+
+def _average(channels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the mean over the channels, (h, w); of a single one it is that one, and far faster."""
+    return np.asarray(channels[..., 0] if channels.shape[2] == 1 else channels.mean(axis=2), np.float32)
 
 
 def _limit_of_scatter(values: NDArray[np.float32], deviations: float) -> float:

@@ -8,6 +8,7 @@ from pydantic import AliasChoices, Field
 from pydantic_settings import SettingsConfigDict
 
 from services.runtime.config import Settings
+from services.runtime.cores import count_cores
 
 
 class CodecSettings(Settings):
@@ -27,3 +28,8 @@ class CodecSettings(Settings):
     """Most item updates that wait; the next one is answered RESOURCE_EXHAUSTED."""
     threads: Annotated[int, Ge(0), Le(1024)] = 0
     """Images prepared at once; 0 means one a core."""
+
+    @property
+    def thread_count(self) -> int:
+        """How many images are worked on at once."""
+        return self.threads or count_cores()

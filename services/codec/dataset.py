@@ -9,7 +9,7 @@ and some objects that nothing names, which a sweep removes (see `litter`).
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
@@ -17,8 +17,8 @@ from threading import Lock
 from services.codec.catalog import Catalog, Snapshot, is_alive, locate, start_body
 from services.codec.changes import Appended, Change, NewItem, acknowledge, change_item, create_items, name_masks
 from services.codec.geometry import Mask
-from services.codec.items import Item, Pixels, Place, has_shape, hash_pixels
-from services.codec.segments import Named, Segments
+from services.codec.items import Content, Item, Pixels, Place, has_shape, hash_pixels
+from services.codec.segments import Named, Segment, Segments
 from services.codec.storage import Body, Log, OpenLog, Store
 from services.runtime.errors import AlreadyExists, DataLoss, MekikiError, NotFound, Unavailable
 
@@ -153,6 +153,25 @@ class Datasets:
             return change(Snapshot(snapshot.name, 0, body, items))
 
         return self._catalog.load(snapshot.name, log.update(apply))
+
+    def move(self, newest: Snapshot, places: Mapping[Content, Place], written: Segment) -> Body:
+        """Returns the body of the next manifest, in which images lie elsewhere.
+
+        Args:
+            newest: version.
+            places: of images, by their content.
+            written: the segment that holds them now.
+        """
+        old = {name: item for name, item in newest.items.items() if item.content in places}
+        changed = {name: replace(item, place=places[item.content]) for name, item in old.items()}
+        body = self._catalog.replace_items(newest.name, newest.body, changed, [])
+        kept = {item.place.segment for item in {**newest.items, **changed}.values()}
+        kept |= {item.mask.segment for item in newest.items.values() if item.mask is not None}
+        stored = body["stored_bytes"] + written.stored_bytes
+        for segment in {item.place.segment for item in old.values()} - kept:
+            with suppress(DataLoss):  # its size is not known then
+                stored -= self.segments(newest).read_index(segment).stored_bytes
+        return {**body, "stored_bytes": stored}
 
     def locate_manifest(self, snapshot: Snapshot) -> str:
         """Returns the key of a version's manifest."""

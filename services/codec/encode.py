@@ -229,7 +229,8 @@ def _make_recipes(work: _Work, notes: Notes) -> dict[str, Recipe]:
     recipes = {}
     for name, placer in work.sorter.placers.items():
         if name in used:
-            recipes[name] = make_recipe(placer, notes.unions.get(name), blank, _choose_margin(work.options, placer))
+            margin, side = _choose_margin(work.options, placer), work.options.frame_side
+            recipes[name] = make_recipe(placer, notes.unions.get(name), blank, margin, side)
     return recipes
 
 

@@ -93,8 +93,9 @@ class Item:
 
     @property
     def etag(self) -> str:
-        """Changes with every update."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        """Changes with every update, not where pixels are moved."""
+        told = {key: value for key, value in asdict(self).items() if key not in ("place", "mask")}
+        text = json.dumps(told, sort_keys=True)
         return f"{self.revision}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

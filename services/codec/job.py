@@ -4,8 +4,10 @@ from contextlib import closing
 
 from mekiki.codec.v1 import codec_pb2
 from services.codec import answers, messages
+from services.codec.compact import Compactor
 from services.codec.config import CodecSettings
-from services.codec.servicer import count_threads, open_codec
+from services.codec.scrub import Scrubber
+from services.codec.servicer import open_codec
 from services.runtime.worker import Job, run_job
 
 
@@ -33,7 +35,7 @@ def encode_dataset(request: codec_pb2.EncodeDatasetRequest, job: Job) -> codec_p
     settings: CodecSettings = job.settings
     options = messages.read_options(request.options)
     with closing(open_codec(settings, job.store)) as codec:
-        threads = count_threads(settings)
+        threads = settings.thread_count
         record = codec.encode(request.dataset, options, JobProgress(job), threads)
         masks = codec.encodings.read_masks(codec.datasets.open(request.dataset), record)
     return codec_pb2.EncodeDatasetResponse(
@@ -41,12 +43,22 @@ def encode_dataset(request: codec_pb2.EncodeDatasetRequest, job: Job) -> codec_p
     )
 
 
+def compact_dataset(request: codec_pb2.CompactDatasetRequest, job: Job) -> codec_pb2.CompactDatasetResponse:
+    """Writes the exact pixels of a data set anew."""
+    with closing(open_codec(job.settings, job.store)) as codec:
+        compactor = Compactor(codec.datasets, JobProgress(job), job.settings.thread_count)
+        return answers.write_compaction(compactor.compact(request.dataset))
+
+
 def verify_dataset(request: codec_pb2.VerifyDatasetRequest, job: Job) -> codec_pb2.VerifyDatasetResponse:
     """Reads everything of a data set."""
     with closing(open_codec(job.settings, job.store)) as codec:
-        findings = codec.scrub(request.dataset, JobProgress(job), count_threads(job.settings))
-    return answers.write_findings(findings)
+        scrubber = Scrubber(codec.datasets, codec.encodings, job.store, JobProgress(job), job.settings.thread_count)
+        return answers.write_findings(scrubber.scrub(request.dataset))
 
 
 if __name__ == "__main__":
-    run_job({"EncodeDataset": encode_dataset, "VerifyDataset": verify_dataset}, CodecSettings)
+    run_job(
+        {"EncodeDataset": encode_dataset, "CompactDataset": compact_dataset, "VerifyDataset": verify_dataset},
+        CodecSettings,
+    )

@@ -5,7 +5,8 @@ How the codec keeps the three promises of `services.runtime.sweep`:
 1. Chunks and the segments of appended items have names of their own, and an append that took longer than the grace
    is refused. An encoding is one unit; it is written to every few minutes until the manifest names it, and a successor
    goes on only from notes that are younger than the grace.
-2. A chunk that was replaced never comes back; items and encodings are never removed.
+2. A chunk that was replaced never comes back; items and encodings are never removed. A segment that a compaction moved
+   everything from comes back only by an append of the same pixels that had begun before, which the grace outlasts.
 3. The chunks of a version are all read when it is opened. The one version that is opened late is that of an encoder
    that goes on after days: where its chunks are gone, it begins again with the newest version.
 
@@ -42,9 +43,10 @@ def _find_unit(key: str) -> str:
 def _list_named(store: Store, name: str, newest: Body, settled: Body) -> set[str]:
     """Raises DataLoss where a list of items cannot be read.
 
-    Pixels never leave a data set, so those that the newest version needs are all that any of its versions needs.
+    Pixels never leave a data set, but a compaction moves them: what it moved from stays until that is settled.
     """
-    return _list_chunks(name, newest) | _list_chunks(name, settled) | _list_segments(store, name, newest)
+    chunks = _list_chunks(name, newest) | _list_chunks(name, settled)
+    return chunks | _list_segments(store, name, newest, settled)
 
 
 def _list_chunks(name: str, body: Body) -> set[str]:
@@ -56,10 +58,12 @@ def _list_chunks(name: str, body: Body) -> set[str]:
     return {f"{folder}/{key.removesuffix('.json')}" for key in body["chunks"]} | encodings
 
 
-def _list_segments(store: Store, name: str, body: Body) -> set[str]:
+def _list_segments(store: Store, name: str, *bodies: Body) -> set[str]:
     """The segments that hold the items' pixels. Chunks are not kept: a sweep must not fill the memory."""
-    if not is_alive(body):
-        return set()
-    folder = locate(name, body["incarnation"])
-    found = (read_segments(store, f"{folder}/{chunk}") for chunk in body["chunks"])
-    return {f"{folder}/segments/{segment}" for segment in set().union(*found)}
+    alive = [(locate(name, body["incarnation"]), body["chunks"]) for body in bodies if is_alive(body)]
+    lists = {(folder, chunk) for folder, chunks in alive for chunk in chunks}
+    return {
+        f"{folder}/segments/{segment}"
+        for folder, chunk in lists
+        for segment in read_segments(store, f"{folder}/{chunk}")
+    }

@@ -164,6 +164,7 @@ def read_options(options: codec_pb2.EncodingOptions) -> Options:
         reference_splits=tuple(options.reference_splits),
         mask_margin=_read_limited(options, "mask_margin", -1, 0, 1000),
         categories=GROUPINGS[options.categories],
+        frame_side=_read_limited(options, "frame_side", 0, 64, 16_384),
     )
 
 

@@ -18,7 +18,6 @@ from services.codec.progress import Progress
 from services.codec.reading import OriginalReader, PreparedReader, Selection, select
 from services.codec.records import Record
 from services.codec.rembg_process import RembgProcess
-from services.codec.scrub import Findings, Scrubber
 from services.codec.storage import OpenLog, Store
 from services.runtime.child import ChildLimits
 
@@ -110,7 +109,3 @@ class Codec:
         """Makes a prepared version; see `Encoder.encode`."""
         remover = self.open_remover(options.background)
         return Encoder(self.datasets, self._store, progress, threads).encode(dataset, options, remover)
-
-    def scrub(self, dataset: str, progress: Progress, threads: int) -> Findings:
-        """Reads everything of a data set; see `Scrubber.scrub`."""
-        return Scrubber(self.datasets, self.encodings, self._store, progress, threads).scrub(dataset)

@@ -31,6 +31,7 @@ class Options:
         reference_splits: whose items make up references and union masks.
         mask_margin: pixels by which union masks are widened; -1: as `default_margin` says.
         categories: how items are grouped into kinds of parts.
+        frame_side: longer side that frames are shrunk to, pixels; 0: none is.
     """
 
     background: str
@@ -44,6 +45,7 @@ class Options:
     reference_splits: tuple[str, ...]
     mask_margin: int
     categories: Grouping
+    frame_side: int = 0
 
 
 def fill_options(snapshot: Snapshot, options: Options) -> Options:

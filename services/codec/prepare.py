@@ -23,6 +23,7 @@ from services.codec.geometry import (
     Mask,
     apply,
     compose,
+    cut_and_scale,
     find_axis,
     find_bounds,
     measure_overlap,
@@ -150,7 +151,7 @@ class Placer:
         return Alignment(IDENTITY, aligned=True, score=score, reason="")
 
 
-def make_recipe(placer: Placer, union: Mask | None, blank: Blanking, margin: int) -> Recipe:
+def make_recipe(placer: Placer, union: Mask | None, blank: Blanking, margin: int, side: int = 0) -> Recipe:
     """Makes the recipe of a set whose parts' masks, on the canvas, are united.
 
     Args:
@@ -158,18 +159,19 @@ def make_recipe(placer: Placer, union: Mask | None, blank: Blanking, margin: int
         union: of the masks, (canvas_height, canvas_width); None where no background is removed.
         blank: what is blanked; without a union nothing is.
         margin: pixels by which the union is widened.
+        side: frames that are longer are shrunk to it, pixels; 0: none is.
     """
-    width, height = max(placer.canvas_width, _FRAME_STEP), max(placer.canvas_height, _FRAME_STEP)
+    frame, width, height = IDENTITY, max(placer.canvas_width, _FRAME_STEP), max(placer.canvas_height, _FRAME_STEP)
     fill = find_border_colour(placer.reference.image)
-    if union is None or not union.any():
-        return Recipe(IDENTITY, width, height, None, "none" if union is None else blank, fill)
-    union = _widen(union, margin)
-    frame = IDENTITY
-    if placer.crop:
-        frame, width, height = _cut_frame(union)
-    return Recipe(
-        frame, width, height, warp_mask(union, frame, width, height) if blank == "union" else None, blank, fill
-    )
+    is_empty = union is None or not union.any()
+    if union is not None and not is_empty:
+        union = _widen(union, margin)
+        if placer.crop:
+            frame, width, height = _cut_frame(union)
+    frame, width, height = _shrink_frame(frame, width, height, side)
+    if union is None or is_empty or blank != "union":
+        return Recipe(frame, width, height, None, "none" if union is None else blank, fill)
+    return Recipe(frame, width, height, warp_mask(union, frame, width, height), blank, fill)
 
 
 def prepare(image: Image, placement: Placement, recipe: Recipe) -> Prepared:
@@ -230,6 +232,19 @@ def _cut_frame(mask: Mask) -> tuple[Affine, int, int]:
     return np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]]), width, height
 
 
+def _shrink_frame(frame: Affine, width: int, height: int, side: int) -> tuple[Affine, int, int]:
+    """Shrinks a frame whose longer side is longer than `side`, unless that is 0, to whole steps about its middle."""
+    if side == 0 or max(width, height) <= side:
+        return frame, width, height
+    factor = side / max(width, height)
+    steps = [max(1, math.ceil(factor * length / _FRAME_STEP)) * _FRAME_STEP for length in (width, height)]
+    small_width, small_height = (min(length, side - side % _FRAME_STEP or side) for length in steps)
+    middle = np.array(
+        [[1.0, 0.0, (small_width - factor * width) / 2], [0.0, 1.0, (small_height - factor * height) / 2]]
+    )
+    return compose(frame, cut_and_scale(0, 0, factor), middle), small_width, small_height
+
+
 def _place_whole(width: int, height: int, recipe: Recipe) -> Affine:
     scale = min(1.0, recipe.width / width, recipe.height / height)
     left, top = (recipe.width - scale * width) / 2, (recipe.height - scale * height) / 2
@@ -239,7 +254,7 @@ def _place_whole(width: int, height: int, recipe: Recipe) -> Affine:
 
 def _draw(image: Image, affine: Affine, recipe: Recipe) -> Image:
     scale = scale_of(affine)
-    if scale < 0.5:  # so small that interpolation would skip pixels
+    if scale < 0.75:  # so small that interpolation would skip pixels
         image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale)  # type: ignore[assignment]
     # Whole shifts are copied exactly by any interpolation; cubic keeps the sharpness of the others.
     size = (recipe.width, recipe.height)

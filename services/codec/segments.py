@@ -1,6 +1,7 @@
 """Immutable pieces of a data set: images of one shape as a video, a single or tiny one as PNG, with a JSON index.
 
     <folder>/<id>.mp4 or <id>.png    the pixels; `ffmpeg` or any viewer reads them
+    <folder>/packed-<id>.mp4 or .zip what a compaction made of them: a video, or WebP files of any size
     <folder>/<id>.json               which item is which frame, the SHA-256 of its pixels, where each GOP's bytes lie
     <folder>/<id>.copy               the same once more, where copies are kept
 
@@ -8,26 +9,29 @@ The id is a SHA-256 of all of it, so that writing the same piece twice is writin
 writer must not build upon what a dead one left, which a sweep may be about to take.
 """
 
-import base64
 import hashlib
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from threading import Lock
 from typing import Any
 
-import cv2
-import numpy as np
-
 from services.codec.items import Content, Pixels, Place
-from services.codec.storage import Store, create, create_twice
-from services.codec.video import Gop, Video, VideoIndex, can_encode, decode_frame, decode_gop, encode_exact
+from services.codec.segment_index import Index, index_from_json, stills_to_json, video_to_json
+from services.codec.stills import decode_png, decode_still, encode_png, encode_still, encode_stills
+from services.codec.storage import Body, Store, create, create_twice
+from services.codec.video import Gop, Video, can_encode, decode_frame, decode_gop, encode_exact
 from services.runtime.errors import DataLoss, InvalidArgument, NotFound
 from services.runtime.sealed import read_sealed, seal, unseal
 
 FORMAT = 1
+PACKED = "packed-"
+"""How the names of segments begin that a compaction wrote."""
+PACKED_GOP = 16
+_SAMPLE = 16
 _INDEXES_KEPT = 4096
 
 
@@ -61,15 +65,6 @@ class Segment:
     places: tuple[Place, ...]
 
 
-@dataclass(frozen=True)
-class Index:
-    """What a segment's JSON says; `video` is None for a PNG."""
-
-    file: str
-    file_sha256: str
-    video: VideoIndex | None
-
-
 class Segments:
     """The segments beneath one folder of a store. Safe to use from several threads.
 
@@ -100,9 +95,29 @@ class Segments:
 
     def write_video(self, video: Video, items: Sequence[dict[str, Any]], salt: bytes = b"") -> Segment:
         """Writes a video with an index entry a frame, JSON objects; none where frames are told apart elsewhere."""
-        index = {"kind": "video", "video": _video_to_json(video.index), "items": list(items)}
+        index = {"kind": "video", "video": video_to_json(video.index), "items": list(items)}
         segment_id, size = self._write("mp4", video.data, index, salt)
         return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(video.index.frame_count)))
+
+    def write_smallest(self, entries: Sequence[Body], read: Callable[[], Iterator[Pixels]]) -> Segment:
+        """Writes images in whichever form takes the least, judged by the first few; slow, and they must be alike.
+
+        Args:
+            entries: of the index, one an image.
+            read: returns the images' pixels in order; called several times. Of several shapes they become stills.
+        """
+        salt = secrets.token_bytes(16)
+        sample = list(islice(read(), _SAMPLE))
+        if all(pixels.shape == sample[0].shape and can_encode(pixels) for pixels in sample):
+            video = encode_smallest(sample, read)
+            if video is not None:
+                index = {"kind": "video", "video": video_to_json(video.index), "items": list(entries)}
+                segment_id, size = self._write("mp4", video.data, index, salt, PACKED)
+                return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(len(entries))))
+        data, stills = encode_stills(read())
+        index = {"kind": "stills", "stills": stills_to_json(stills), "items": list(entries)}
+        segment_id, size = self._write("zip", data, index, salt, PACKED)
+        return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(len(entries))))
 
     def read_frame(self, place: Place) -> Pixels:
         """Returns one image; of a video fetches one GOP and decodes it no further than needed.
@@ -111,16 +126,20 @@ class Segments:
             DataLoss: the bytes are damaged or gone.
         """
         index = self.read_index(place.segment)
-        if index.video is None:
-            return _decode_png(self._get(index.file))
-        return decode_frame(index.video, place.frame, self._fetch(index, index.video.find_gop(place.frame)))
+        if index.video is not None:
+            gop = index.video.find_gop(place.frame)
+            return decode_frame(index.video, place.frame, self._fetch(index, gop.start, gop.end))
+        if index.stills:
+            still = index.stills[place.frame]
+            return decode_still(still, self._fetch(index, still.start, still.end))
+        return decode_png(self._get(index.file))
 
     def read_gop(self, segment_id: str, gop: Gop) -> Iterator[Pixels]:
         """Yields the frames of a video's GOP; raises as `read_frame`."""
         index = self.read_index(segment_id)
         if index.video is None:
             raise InvalidArgument("segment", f"must be a video, {segment_id} is a PNG")
-        yield from decode_gop(index.video, gop, self._fetch(index, gop))
+        yield from decode_gop(index.video, gop, self._fetch(index, gop.start, gop.end))
 
     def read_file(self, segment_id: str) -> bytes:
         """Returns a segment's pixel file, whole; raises DataLoss where it is gone."""
@@ -146,33 +165,31 @@ class Segments:
     def _write_stills(self, images: Sequence[Named]) -> Segment:
         places, stored = [], 0
         for image in images:
-            data = _encode_png(image.pixels)
+            data = encode_png(image.pixels)
             index = {"kind": "still", "items": [_entry(image)]}
             segment_id, size = self._write("png", data, index, secrets.token_bytes(16))
             stored += size
             places.append(Place(segment_id, 0))
         return Segment(places[0].segment, stored, tuple(places))
 
-    def _write(self, ending: str, data: bytes, index: dict[str, Any], salt: bytes) -> tuple[str, int]:
+    def _write(self, ending: str, data: bytes, index: Body, salt: bytes, prefix: str = "") -> tuple[str, int]:
         """Returns the new segment's id and the bytes it takes."""
         told = json.dumps(index, sort_keys=True).encode()
-        segment_id = hashlib.sha256(hashlib.sha256(data).digest() + told + salt).hexdigest()[:40]
-        digest = hashlib.sha256(data).hexdigest()
-        whole = {"format": FORMAT, "file": f"{segment_id}.{ending}", "file_sha256": digest, **index}
+        segment_id = prefix + hashlib.sha256(hashlib.sha256(data).digest() + told + salt).hexdigest()[:40]
+        told_of_file = {"file": f"{segment_id}.{ending}", "file_sha256": hashlib.sha256(data).hexdigest()}
+        whole = {"format": FORMAT, **told_of_file, "file_bytes": len(data), **index}
         # The pixels first: an index never names a file that is not there.
         size = create(self._store, self._key(f"{segment_id}.{ending}"), data)
         key = self._key(f"{segment_id}.json")
-        if self._has_copies:
-            return segment_id, size + create_twice(self._store, key, whole)
-        return segment_id, size + create(self._store, key, seal(whole))
+        return segment_id, size + (
+            create_twice(self._store, key, whole) if self._has_copies else create(self._store, key, seal(whole))
+        )
 
     def _parse(self, segment_id: str) -> Index:
         key = self._key(f"{segment_id}.json")
         try:
             value = read_sealed(self._store.get, key) if self._has_copies else unseal(self._get(f"{segment_id}.json"))
-            video = value.get("video")
-            known = None if video is None else _video_from_json(video)
-            return Index(str(value["file"]), str(value["file_sha256"]), known)
+            return index_from_json(value, copies=2 if self._has_copies else 1)
         except (ValueError, KeyError, TypeError) as error:
             raise DataLoss(f"the index of segment {segment_id} is damaged") from error
 
@@ -182,14 +199,23 @@ class Segments:
         except NotFound as error:
             raise DataLoss(f"{name} is gone") from error
 
-    def _fetch(self, index: Index, gop: Gop) -> bytes:
+    def _fetch(self, index: Index, start: int, end: int) -> bytes:
         try:
-            return self._store.get_range(self._key(index.file), gop.start, gop.end)
+            return self._store.get_range(self._key(index.file), start, end)
         except NotFound as error:
             raise DataLoss(f"{index.file} is gone") from error
 
     def _key(self, name: str) -> str:
         return f"{self._folder}/{name}"
+
+
+def encode_smallest(sample: Sequence[Pixels], read: Callable[[], Iterator[Pixels]]) -> Video | None:
+    """Returns the smallest video of what `read` returns, judged by a sample of it; None where stills are smaller."""
+    videos = {large: encode_exact(sample, PACKED_GOP, is_large_context=large) for large in (False, True)}
+    sizes = {large: sum(gop.end - gop.start for gop in video.index.gops) for large, video in videos.items()}
+    if sum(len(encode_still(pixels)[1]) for pixels in sample) < min(sizes.values()):
+        return None
+    return encode_exact(read(), PACKED_GOP, is_large_context=sizes[True] < sizes[False])
 
 
 def _group_by_shape(images: Sequence[Named]) -> list[list[int]]:
@@ -206,45 +232,3 @@ def _must_be_still(images: Sequence[Named]) -> bool:
 
 def _entry(image: Named) -> dict[str, Any]:
     return {"item_id": image.item_id, "sha256": image.sha256} | ({"mask": True} if image.is_mask else {})
-
-
-def _encode_png(pixels: Pixels) -> bytes:
-    stored = pixels
-    if pixels.ndim == 3:
-        stored = cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", stored)[1].tobytes()
-
-
-def _decode_png(data: bytes) -> Pixels:
-    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    if stored is None:
-        raise DataLoss("the PNG cannot be decoded")
-    if stored.ndim == 2:
-        return stored
-    return np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB))
-
-
-def _video_to_json(index: VideoIndex) -> dict[str, Any]:
-    return {
-        "codec": index.codec,
-        "extradata": base64.b64encode(index.extradata).decode(),
-        "width": index.width,
-        "height": index.height,
-        "channels": index.channels,
-        "bit_depth": index.bit_depth,
-        "gops": [
-            {"first": gop.first, "start": gop.start, "sizes": gop.sizes, "order": gop.order, "sha256": gop.sha256}
-            for gop in index.gops
-        ],
-    }
-
-
-def _video_from_json(value: dict[str, Any]) -> VideoIndex:
-    gops = tuple(
-        Gop(gop["first"], gop["start"], tuple(gop["sizes"]), tuple(gop["order"]), gop["sha256"])
-        for gop in value["gops"]
-    )
-    extradata = base64.b64decode(value["extradata"])
-    return VideoIndex(
-        value["codec"], extradata, value["width"], value["height"], value["channels"], value["bit_depth"], gops
-    )

@@ -27,7 +27,6 @@ from services.codec.read_stream import Parts, read_frames
 from services.codec.reading import Selection
 from services.runtime.batcher import Batcher
 from services.runtime.chore import Chore
-from services.runtime.cores import count_cores
 from services.runtime.errors import NotFound
 from services.runtime.images import ImageReader, encode_tensor
 from services.runtime.manifest import ManifestLog
@@ -62,7 +61,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self._operations = operations
         self._sweeper = sweeper
         self._reader = ImageReader(settings.max_pixels, self._fetch_item)
-        self._threads = ThreadPoolExecutor(count_threads(settings), thread_name_prefix="prepare")
+        self._threads = ThreadPoolExecutor(settings.thread_count, thread_name_prefix="prepare")
         self._preparing: Batcher[_Asked, tuple[str, Prepared]] = Batcher(
             "codec.prepare",
             self._prepare_batch,
@@ -169,12 +168,13 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self._codec.open_remover(options.background)
         return await self._operations.start("EncodeDataset", request)
 
-    async def VerifyDataset(  # noqa: N802
-        self, request: codec_pb2.VerifyDatasetRequest, _: Context
-    ) -> operations_pb2.Operation:
+    async def CompactDataset(self, request: codec_pb2.CompactDatasetRequest, _: Context) -> operations_pb2.Operation:  # noqa: N802
         """Checks the request and starts the work."""
-        await asyncio.to_thread(self._datasets.open, messages.read_name(request.dataset))
-        return await self._operations.start("VerifyDataset", request)
+        return await self._start("CompactDataset", request)
+
+    async def VerifyDataset(self, request: codec_pb2.VerifyDatasetRequest, _: Context) -> operations_pb2.Operation:  # noqa: N802
+        """Checks the request and starts the work."""
+        return await self._start("VerifyDataset", request)
 
     async def PrepareImage(  # noqa: N802
         self, request: codec_pb2.PrepareImageRequest, _: Context
@@ -215,6 +215,12 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             image_width=pixels.shape[1],
             image_height=pixels.shape[0],
         )
+
+    async def _start(
+        self, verb: str, request: codec_pb2.CompactDatasetRequest | codec_pb2.VerifyDatasetRequest
+    ) -> operations_pb2.Operation:
+        await asyncio.to_thread(self._datasets.open, messages.read_name(request.dataset))
+        return await self._operations.start(verb, request)
 
     def _prepare_batch(self, batch: list[_Asked]) -> list[tuple[str, Prepared] | Exception]:
         return list(self._threads.map(_prepare_one, batch))
@@ -257,11 +263,6 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         if not found.items:
             raise NotFound("item", reference.item_id)
         return found.reader.read(found.items[0]).pixels
-
-
-def count_threads(settings: CodecSettings) -> int:
-    """Returns how many images are worked on at once."""
-    return settings.threads or count_cores()
 
 
 def open_codec(settings: CodecSettings, store: Store) -> Codec:

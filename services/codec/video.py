@@ -3,8 +3,8 @@
 Two codecs, chosen by measurement on screw, steel, CIFAR-10 and bolt photos (docs/measurements.md):
 
 - exact: FFV1, 8 or 16 bits, grey, RGB or RGBA, every frame by itself. Against libx265 lossless and libx264 qp 0 it was
-  smallest on every set (.36 to .83 of PNG), encodes at PNG's speed and needs one decoded frame a random read. GOPs of 8
-  would have saved 1 to 4 %; motion compensation makes exact sensor noise larger, not smaller.
+  smallest on every set (.36 to .83 of PNG), encodes at PNG's speed and needs one decoded frame a random read. GOPs save
+  1 to 4 % more, which a compaction takes; motion compensation makes exact sensor noise larger, not smaller.
 - lossy: HEVC (x265, preset medium), closed GOPs of a fixed length.
 
 A file is an ordinary MP4 that `ffmpeg` reads alone. The index beside it says where each GOP's bytes lie, so that a
@@ -31,7 +31,7 @@ LEAST_SIDE = 16
 """x265 refuses smaller pictures, and FFV1 cannot cut them into slices; they are kept as PNG."""
 
 _RATE = 25
-_FFV1 = {"level": "3", "coder": "1", "context": "0", "slices": "4", "slicecrc": "1"}
+_FFV1 = {"level": "3", "coder": "1", "slices": "4", "slicecrc": "1"}
 # Two row threads on every machine: with another number x265 writes other (equally good) bytes.
 _X265 = "log-level=none:info=0:open-gop=0:scenecut=0:frame-threads=1:pools=2:keyint={gop}:min-keyint={gop}"
 
@@ -122,14 +122,20 @@ def can_encode(image: NDArray[Any]) -> bool:
     return _layout(image) in _LAYOUTS and min(image.shape[:2]) >= LEAST_SIDE
 
 
-def encode_exact(frames: Iterable[Frame]) -> Video:
+def encode_exact(frames: Iterable[Frame], gop: int = 1, *, is_large_context: bool = False) -> Video:
     """Encodes frames so that decoding returns every pixel as it was.
+
+    Args:
+        frames: equally shaped; taken one by one, so they need not be in memory together.
+        gop: frames that learn from each other how pixels follow pixels; none refers to another's pixels.
+        is_large_context: each pixel is foretold by more of those around it; pays with many of them.
 
     Raises:
         InvalidArgument: no frame, frames of different shapes, or frames that `can_encode` refuses.
     """
     first, frames = _peek(frames)
-    return _encode(frames, first, "ffv1", _LAYOUTS[_layout(_check(first, first))][1], _FFV1, 1)
+    options = {**_FFV1, "context": "1" if is_large_context else "0"}
+    return _encode(frames, first, "ffv1", _LAYOUTS[_layout(_check(first, first))][1], options, gop)
 
 
 def encode_lossy(frames: Iterable[Frame], crf: int, gop: int) -> Video:

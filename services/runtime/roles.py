@@ -47,6 +47,7 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "AppendItems": _CHANGE,
         "UpdateItem": _CHANGE,
         "EncodeDataset": _CHANGE,
+        "CompactDataset": _CHANGE,
         "VerifyDataset": _CHANGE,  # it mends
         "DeleteDataset": _DELETE,
     },

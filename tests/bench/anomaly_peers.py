@@ -20,28 +20,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.anomaly.backbones import hub_repo
-from services.anomaly.bank import Bank
 from services.anomaly.curves import compute_auroc
-from services.anomaly.engines.training import Journal
 from services.anomaly.model import Detector
 from services.anomaly.pixels import PixelCurve
-from services.anomaly.training import Options, PadimOptions, PatchOptions, Plan, train_model
-from services.runtime.errors import FailedPrecondition
-from services.runtime.manifest import ManifestLog
-from services.runtime.store import Store
-from services.runtime.weights import find_weights
 from tests.bench.detectors import find_data
 from tests.bench.figures import Figures
+from tests.bench.judging import find_backbone, make_detector
 from tests.bench.peers.pictures import Pictures, Pixels, gather_screws, gather_tiles, prepare_screws, read
 from tests.bench.peers.process import Peer, PeerJob
 from tests.bench.peers.surroundings import find_python
 
-BACKBONE, LAYERS = "mobilenetv2_100", ["blocks.2", "blocks.4"]  # timm's names of the maps of strides 8 and 16
+LAYERS = ["blocks.2", "blocks.4"]  # timm's names of the maps of strides 8 and 16
 SIDE_PX, THREADS, ROUNDS, TIMED, BATCHES = 384, 2, 3, 16, (1, 4, 16)
 CORESET = float(os.environ.get("PEER_CORESET", "0.01"))
 DEFAULT_CORESET = 0.1
-CPU = torch.device("cpu")
 GATHERERS = {"tile": gather_tiles, "screw": gather_screws, "prepared": prepare_screws}
 Found = tuple[NDArray[np.float64], list[NDArray[np.float32]]]  # a score and a heat map of every image
 
@@ -66,16 +58,6 @@ def main() -> None:
     figures.finish()
 
 
-def find_backbone() -> Path | None:
-    """The weights that both use; None, and said why, where there are none."""
-    try:
-        folder = os.environ.get("MEKIKI_WEIGHTS_DIR")
-        return find_weights(BACKBONE, hub_repo(BACKBONE) or "", Path(folder) if folder else None).path
-    except FailedPrecondition as error:
-        print(f"skipped: {error.message}")
-        return None
-
-
 def compare(figures: Figures, pictures: Pictures, engine: str, python: Path, weights: Path) -> None:
     """One engine of ours and its like, on one set of pictures."""
     job = PeerJob(
@@ -91,7 +73,7 @@ def compare(figures: Figures, pictures: Pictures, engine: str, python: Path, wei
     train, test = [read(path) for path in pictures.train], [read(path) for path in pictures.test]
     title = f"{pictures.name}, {engine}"
     start = time.perf_counter()
-    detector = make_detector(engine, pictures, train, weights)
+    detector = make_detector(engine, SIDE_PX, pictures.framing.mask, train, weights)
     figures.add(f"{title}: training on {len(train)} images", time.perf_counter() - start, "s")
     with Peer(python, job) as peer:
         add_training(figures, f"{title}, anomalib", peer)
@@ -103,20 +85,6 @@ def compare(figures: Figures, pictures: Pictures, engine: str, python: Path, wei
             at_random = f"{title}, anomalib with {DEFAULT_CORESET:.0%} at random"
             add_rates(figures, title, detector, test, peer, f"anomalib with {DEFAULT_CORESET:.0%}")
             add_accuracy(figures, at_random, pictures, peer.judge())
-
-
-def make_detector(engine: str, pictures: Pictures, train: list[Pixels], weights: Path) -> Detector:
-    """Ours with its defaults but for the size: embedder, then bank, as the services build them."""
-    options: Options = PadimOptions(SIDE_PX)
-    if engine == "patch":
-        options = PatchOptions(SIDE_PX, same_place=pictures.framing.mask is not None)
-    silent = Journal(lambda _: None, lambda _: None)
-    model = train_model(Plan(options, BACKBONE), train, pictures.framing, weights, CPU, silent)
-    store = Store.open("memory://")
-    bank = Bank(store, ManifestLog(store, "log"), model.engine.layout, model.engine.prepare)
-    empty = Detector(model, bank.snapshot, None, CPU)
-    bank.enroll([(f"{number:04d}", "", empty.contribute_item(image)) for number, image in enumerate(train)])
-    return Detector(model, bank.snapshot, None, CPU)
 
 
 def add_training(figures: Figures, title: str, peer: Peer) -> None:

@@ -60,7 +60,9 @@ def commands(group=None, path=()):
 
 def test_the_commands_are_those_that_were_promised():
     names = {name.split()[0] for name, _ in commands()}
-    promised = "push pull encode verify train score annotate explain classify export ops status sample-parts demo"
+    promised = (
+        "push pull encode compact verify train score annotate explain classify export ops status sample-parts demo"
+    )
     added = "evaluate trials enroll forget calibrate promote rollback delete context"
     assert names == set(f"{promised} {added}".split())
 
@@ -309,6 +311,19 @@ def test_encode_shows_what_was_made(server, mekiki):
     options = server.calls("EncodeDataset")[0].requests[0].options
     assert (options.crf, options.blank_background, options.alignment) == (30, False, codec_pb2.ALIGNMENT_METHOD_AKAZE)
     assert lines(mekiki("encode", "parts", "--json"))[0]["encoding"]["unaligned"] == {"7": "no \x1b[31m part"}
+
+
+def test_compact_says_what_it_saved(server, mekiki):
+    response = codec_pb2.CompactDatasetResponse(dataset_version=7, moved_count=9, bytes_before=5000, bytes_after=4000)
+    ends_with(server, "CompactDataset", response)
+    result = mekiki("compact", "parts")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert "parts version 7: 9 images, 5,000 bytes before, 4,000 now" in result.stdout
+    response.unreadable_item_ids.append("a.png")
+    ends_with(server, "CompactDataset", response)
+    result = mekiki("compact", "parts", "--json")
+    assert result.exit_code == ExitCode.REFUSED
+    assert lines(result)[0]["unreadable"] == ["a.png"]
 
 
 def test_verify_names_what_is_damaged_and_fails_then(server, mekiki):

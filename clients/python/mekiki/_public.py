@@ -26,7 +26,7 @@ from mekiki._values.anomaly import (
     Verdict,
 )
 from mekiki._values.boxfit import AnnotatedDataset, AnnotatedImage, BoxFit, FitMethod, FitOptions, MapLike
-from mekiki._values.dataset import Damage, Dataset, ItemFilter, ItemsLike, Verification
+from mekiki._values.dataset import Compaction, Damage, Dataset, ItemFilter, ItemsLike, Verification
 from mekiki._values.encoding import (
     AlignmentMethod,
     BackgroundRemoval,
@@ -82,6 +82,7 @@ __all__ = [
     "Classifier",
     "Client",
     "ClientOptions",
+    "Compaction",
     "Configuration",
     "Credentials",
     "Damage",

@@ -100,6 +100,23 @@ def test_without_crop_the_frame_is_the_references(pictures):
     assert np.abs(prepared[1].image.astype(int) - pictures[0])[60:140, 60:140].mean() < 8
 
 
+@pytest.mark.parametrize("crop", [True, False])
+def test_frames_are_shrunk_to_the_side_that_is_asked_for(pictures, crop):
+    placer = Placer(open_reference(pictures[0], REMOVER), "pose", REMOVER, crop=crop)
+    placements = [placer.place(picture) for picture in pictures]
+    union = np.any([placer.draw_mask(place) for place in placements], axis=0)
+    recipe = make_recipe(placer, union, "union", 3, side=64)
+    assert max(recipe.width, recipe.height) == 64
+    assert (recipe.width % 16, recipe.height % 16) == (0, 0)
+    whole = make_recipe(placer, union, "union", 3)
+    assert recipe.mask.mean() == pytest.approx(whole.mask.mean(), rel=0.35)
+    prepared = [prepare(one, place, recipe).image for one, place in zip(pictures, placements, strict=True)]
+    dark = [(one < 140)[recipe.mask].mean() for one in prepared]
+    assert np.ptp(dark) < 0.05
+    assert min(dark) > 0.3
+    assert make_recipe(placer, union, "union", 3, side=5000).width == whole.width
+
+
 def test_colour_and_grey_come_together_in_the_references_channels(pictures):
     colour = np.stack([pictures[1]] * 3, axis=-1)
     placer = Placer(open_reference(pictures[0], REMOVER), "pose", REMOVER)

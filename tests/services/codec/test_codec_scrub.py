@@ -9,6 +9,7 @@ from services.codec.changes import NewItem
 from services.codec.encode import Encoder
 from services.codec.model import Codec
 from services.codec.reading import Selection
+from services.codec.scrub import Scrubber
 from services.runtime.errors import Cancelled, DataLoss, MekikiError
 from services.runtime.manifest import ManifestLog
 from services.runtime.sealed import copy_of, seal, unseal
@@ -32,6 +33,10 @@ def codec(store, open_model):
     options = replace(OPTIONS, reference_item_id="part-0")
     Encoder(codec.datasets, store, Recorder(), 2).encode("parts", options, codec.open_remover("contrast"))
     return codec
+
+
+def scrub(codec, store, progress=None):
+    return Scrubber(codec.datasets, codec.encodings, store, progress or Recorder(), 2).scrub("parts")
 
 
 def list_files(store):
@@ -69,8 +74,8 @@ def read_everything(codec):
     return found
 
 
-def test_a_whole_data_set_has_no_damage(codec, open_model):
-    findings = open_model().scrub("parts", Recorder(), 2)
+def test_a_whole_data_set_has_no_damage(codec, store, open_model):
+    findings = scrub(open_model(), store)
     assert (findings.item_count, findings.damages, findings.mended_count) == (8, (), 0)
     assert findings.version == codec.datasets.open("parts").number
 
@@ -101,7 +106,7 @@ def check(store, key, open_model, before):
             assert repr(name[1]) in value.message, key
         else:
             assert np.array_equal(value, before[name]), key
-    findings = open_model().scrub("parts", Recorder(), 2)
+    findings = scrub(open_model(), store)
     assert findings.damages or findings.mended_count == 1, key
     lost = {name[1] for name, value in after.items() if isinstance(value, MekikiError)}
     assert lost <= {found.item_id for found in findings.damages}, key
@@ -113,13 +118,13 @@ def test_lists_are_mended_from_their_copies(codec, store, open_model):
     for number, key in enumerate(sorted(sealed)):
         if number % 2:  # a list, or its copy
             store.put(key, b"")
-    assert open_model().scrub("parts", Recorder(), 2).mended_count == len(sealed) // 2
-    assert open_model().scrub("parts", Recorder(), 2).mended_count == 0
+    assert scrub(open_model(), store).mended_count == len(sealed) // 2
+    assert scrub(open_model(), store).mended_count == 0
 
 
-def test_a_scrub_can_be_stopped(codec):
+def test_a_scrub_can_be_stopped(codec, store):
     with pytest.raises(Cancelled):
-        codec.scrub("parts", Recorder(stop_after=3), 2)
+        scrub(codec, store, Recorder(stop_after=3))
 
 
 def test_a_seal_is_broken_by_any_change_that_matters():

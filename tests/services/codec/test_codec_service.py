@@ -296,6 +296,7 @@ async def test_preparing_before_encoding_says_what_to_do(client, parts):
         ({"background": "BACKGROUND_REMOVAL_NONE"}, "INVALID_ARGUMENT", "options.alignment"),
         ({"background": "BACKGROUND_REMOVAL_REMBG"}, "FAILED_PRECONDITION", "put u2netp.onnx into /nowhere"),
         ({"reference_item_id": "nobody"}, "NOT_FOUND", "'nobody'"),
+        ({"frame_side": 20}, "INVALID_ARGUMENT", "options.frame_side: must be 64 to 16384, is 20"),
         ({"transform": 9}, "INVALID_ARGUMENT", "options.transform: must be a known value, is 9"),
         ({"reference_item_id": "part-1", "categories": "CATEGORY_GROUPING_LOOKS"}, "INVALID_ARGUMENT", "is not ONE"),
     ],

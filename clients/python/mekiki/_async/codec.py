@@ -9,7 +9,7 @@ from mekiki._async.funnel import Funnel
 from mekiki._async.operation import AsyncOperation
 from mekiki._async.streams import Travel, answer_frames, tag_frames
 from mekiki._values.annotation import Annotation
-from mekiki._values.dataset import Dataset, ItemsLike, Verification, to_item_filter
+from mekiki._values.dataset import Compaction, Dataset, ItemsLike, Verification, to_item_filter
 from mekiki._values.encoding import DEFAULT_ENCODING, EncodedDataset, EncodingOptions
 from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import ImageLike, to_image
@@ -173,6 +173,12 @@ class AsyncCodec:
         """Makes the prepared version of a data set: background removed, aligned, blanked, HEVC."""
         request = codec_pb2.EncodeDatasetRequest(dataset=dataset, options=options.to_proto())
         record = await self._funnel.start(self._stub.EncodeDataset, request, timeout_s)
+        return AsyncOperation(self._funnel, self._operations, record)
+
+    async def compact_dataset(self, dataset: str, *, timeout_s: float | None = None) -> AsyncOperation[Compaction]:
+        """Writes the exact pixels that were appended anew, alike ones next to each other, as small as they get."""
+        request = codec_pb2.CompactDatasetRequest(dataset=dataset)
+        record = await self._funnel.start(self._stub.CompactDataset, request, timeout_s)
         return AsyncOperation(self._funnel, self._operations, record)
 
     async def verify_dataset(self, dataset: str, *, timeout_s: float | None = None) -> AsyncOperation[Verification]:

@@ -62,6 +62,31 @@ def to_item_filter(items: ItemsLike) -> types_pb2.ItemFilter:
 
 
 @dataclass(frozen=True)
+class Compaction:
+    """What writing the exact pixels of a data set anew came to."""
+
+    dataset_version: int
+    moved_count: int
+    """Images that lie elsewhere now."""
+
+    bytes_before: int
+    bytes_after: int
+    unreadable: tuple[str, ...]
+    """Items that could not be read and stay where they are."""
+
+    @classmethod
+    def from_proto(cls, response: codec_pb2.CompactDatasetResponse) -> Self:
+        """From the wire."""
+        return cls(
+            dataset_version=response.dataset_version,
+            moved_count=response.moved_count,
+            bytes_before=response.bytes_before,
+            bytes_after=response.bytes_after,
+            unreadable=tuple(response.unreadable_item_ids),
+        )
+
+
+@dataclass(frozen=True)
 class Damage:
     """Something in a data set that cannot be read as it was written."""
 

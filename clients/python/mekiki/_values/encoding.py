@@ -111,6 +111,9 @@ class EncodingOptions:
     """What alignment may do to an image; default rigid for pose, similarity for akaze."""
 
     categories: CategoryGrouping = CategoryGrouping.ONE
+    frame_side: int | None = None
+    """Frames whose longer side is longer are shrunk to it, pixels, 64 to 16384; default: none is. Detectors look at a
+    few hundred pixels, and what they do not see costs bytes."""
 
     @classmethod
     def original(cls) -> Self:
@@ -138,6 +141,7 @@ class EncodingOptions:
             reference=ReferenceChoice(word_of(codec_pb2.ReferenceChoice, options.reference) or "medoid"),
             transform=Transform(word) if (word := word_of(codec_pb2.Transform, options.transform)) else None,
             categories=CategoryGrouping(word_of(codec_pb2.CategoryGrouping, options.categories) or "one"),
+            frame_side=options.frame_side if options.HasField("frame_side") else None,
         )
 
     def to_proto(self) -> codec_pb2.EncodingOptions:
@@ -154,6 +158,7 @@ class EncodingOptions:
             reference=number_of(codec_pb2.ReferenceChoice, self.reference),
             transform=number_of(codec_pb2.Transform, self.transform or ""),
             categories=number_of(codec_pb2.CategoryGrouping, self.categories),
+            frame_side=self.frame_side,
         )
 
 

@@ -8,7 +8,7 @@ from google.longrunning import operations_pb2
 
 from mekiki._values.anomaly import Detector
 from mekiki._values.boxfit import AnnotatedDataset
-from mekiki._values.dataset import Verification
+from mekiki._values.dataset import Compaction, Verification
 from mekiki._values.encoding import EncodedDataset
 from mekiki._values.evaluation import Calibration, Evaluation
 from mekiki._values.saliency import Classifier
@@ -22,6 +22,7 @@ from mekiki.saliency.v1 import saliency_pb2
 _VALUES: Mapping[type[Any], Callable[[Any], object]] = MappingProxyType(
     {
         codec_pb2.EncodeDatasetResponse: EncodedDataset.from_proto,
+        codec_pb2.CompactDatasetResponse: Compaction.from_proto,
         codec_pb2.VerifyDatasetResponse: Verification.from_proto,
         saliency_pb2.TrainClassifierResponse: lambda response: Classifier.from_proto(response.classifier),
         boxfit_pb2.AnnotateDatasetResponse: AnnotatedDataset.from_proto,

@@ -9,7 +9,7 @@ import typer
 
 from mekiki.cli.codes import EPILOG, ExitCode
 from mekiki.cli.context import context
-from mekiki.cli.datasets import encode, export, pull, push, verify
+from mekiki.cli.datasets import compact, encode, export, pull, push, verify
 from mekiki.cli.deletion import delete
 from mekiki.cli.detectors import calibrate, enroll, forget, promote, rollback
 from mekiki.cli.evaluation import evaluate
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog=EPILOG,
 )
-DATA = (push, pull, encode, verify, export)
+DATA = (push, pull, encode, compact, verify, export)
 MODELS = (enroll, forget, calibrate, promote, rollback, score, evaluate, trials, classify, explain, annotate)
 for command in (*DATA, *MODELS, status, demo):
     app.command(epilog=EPILOG)(command)

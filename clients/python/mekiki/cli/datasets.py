@@ -160,6 +160,9 @@ def encode(  # noqa: PLR0913 -- a command's options
     blank: Annotated[bool, typer.Option(help="Blank everything outside the union of the masks.")] = True,
     crf: Annotated[int | None, typer.Option(help="HEVC rate factor, 0 to 51; default 28.")] = None,
     gop: Annotated[int | None, typer.Option(help="Frames a group of pictures; default 16.")] = None,
+    side: Annotated[
+        int | None, typer.Option(help="Longer side that frames are shrunk to, pixels; default none.")
+    ] = None,
     reference: Annotated[str, typer.Option(help="Item that the others are aligned to.")] = "",
     address: Address = DEFAULT_ADDRESS,
     json: Json = False,
@@ -172,6 +175,7 @@ def encode(  # noqa: PLR0913 -- a command's options
         reference_item_id=reference,
         transform=transform,
         categories=categories,
+        frame_side=side,
     )
     options = replace(EncodingOptions.original() if original else options, crf=crf, gop=gop)
     with session(address, json=json) as (client, output):
@@ -186,6 +190,21 @@ def encode(  # noqa: PLR0913 -- a command's options
         if encoding.unaligned:
             output.table(["unaligned", "reason"], encoding.unaligned.items())
         output.value(made)
+
+
+def compact(dataset: DatasetName, *, address: Address = DEFAULT_ADDRESS, json: Json = False) -> None:
+    """Write the exact images that were pushed anew: alike ones together, as small as they get, none changed."""
+    with session(address, json=json) as (client, output):
+        made = follow(client.codec.compact_dataset(dataset), output, f"compacting {dataset}")
+        output.say(
+            f"{dataset} version {made.dataset_version}: {made.moved_count} images, "
+            f"{made.bytes_before:,} bytes before, {made.bytes_after:,} now"
+        )
+        for item_id in made.unreadable:
+            output.warn(f"{item_id} is damaged and stays where it is")
+        output.value(made)
+        if made.unreadable:
+            raise typer.Exit(ExitCode.REFUSED)
 
 
 def verify(dataset: DatasetName, *, address: Address = DEFAULT_ADDRESS, json: Json = False) -> None:
