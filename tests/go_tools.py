@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,10 @@ TOOLS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mekiki
 
 @dataclass(frozen=True)
 class GoTool:
-    """A program, by its Go package and version, and what stands still without it."""
+    """A program: its Go module, its package in it, its version, and what stands still without it."""
 
     name: str
+    module: str
     package: str
     version: str
     missing: str
@@ -35,13 +37,14 @@ class GoTool:
         go = shutil.which("go")
         if go is None:
             pytest.skip(f"{self.missing}: {self.name} is built with Go, which is not installed")
-        built = subprocess.run(
-            [go, "install", f"{self.package}@v{self.version}"],
-            env={**os.environ, "GOBIN": str(TOOLS)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if built.returncode != 0:
-            pytest.skip(f"{self.missing}: {self.name} cannot be built here: {built.stderr.strip().splitlines()[-1:]}")
-        (TOOLS / self.name).rename(program)
+        with tempfile.TemporaryDirectory() as folder:
+            # Not `go install`: it asks for the list of versions, too, which a proxy may not have of a module.
+            for command in (
+                ["mod", "init", "tool"],
+                ["mod", "edit", f"-require={self.module}@v{self.version}"],
+                ["build", "-mod=mod", "-o", str(program), f"{self.module}/{self.package}"],
+            ):
+                ran = subprocess.run([go, *command], cwd=folder, capture_output=True, text=True, check=False)
+                if ran.returncode != 0:
+                    why = ran.stderr.strip().splitlines()[-1:]
+                    pytest.skip(f"{self.missing}: {self.name} cannot be built here: {why}")

@@ -22,12 +22,14 @@ class Category:
         reference_item_id: what its images are brought to.
         alignment: how; "none" where they have no outline to go by.
         reason: why they stay as they are though an alignment was asked for; else empty.
+        room: width and height that hold each of them, where nothing is aligned; else zeros.
     """
 
     name: str
     reference_item_id: str
     alignment: AlignmentMethod
     reason: str
+    room: tuple[int, int] = (0, 0)
 
     @property
     def is_outlined(self) -> bool:
@@ -37,11 +39,12 @@ class Category:
 
 @dataclass(frozen=True, eq=False)
 class Sorted:
-    """An image with its category: as that converts it, and how it lies on that one's canvas."""
+    """An image with its category: as that converts it, how it lies on that one's canvas, and how well it fits there."""
 
     category: str
     image: Image
     placement: Placement
+    merit: tuple[bool, bool, bool, float]
 
 
 class Sorter:
@@ -64,7 +67,9 @@ class Sorter:
         """
         if category is not None and category not in self.placers:
             raise NotFound("category", category)
-        return max(self._place(pixels, list(self.placers) if category is None else [category]), key=_measure)
+        return max(
+            self._place(pixels, list(self.placers) if category is None else [category]), key=lambda found: found.merit
+        )
 
     def _place(self, pixels: NDArray[Any], names: Sequence[str]) -> Iterator[Sorted]:
         views: dict[View, tuple[Image, Mask | None]] = {}  # finding the part takes longer than all else
@@ -74,10 +79,15 @@ class Sorter:
                 image = placer.convert(pixels)
                 views[placer.view] = image, placer.find_part(image)
             image, mask = views[placer.view]
-            yield Sorted(name, image, placer.place(image, mask))
+            placement = placer.place(image, mask)
+            channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+            # An image that aligns by its outline lies there for sure; one left as it is only where it is like the rest.
+            likeness = placement.alignment.score if mask is not None else _share(image, placer)
+            merit = (placement.alignment.aligned, mask is not None, channels == placer.view.channels, likeness)
+            yield Sorted(name, image, placement, merit)
 
 
-def _measure(found: Sorted) -> tuple[bool, bool, float]:
-    """What to choose by: an image that aligns by its outline lies there for sure, one left as it is only perhaps."""
-    alignment = found.placement.alignment
-    return alignment.aligned, found.placement.mask is not None, alignment.score
+def _share(image: Image, placer: Placer) -> float:
+    """How much of a canvas an image fills, 0 to 1."""
+    height, width = map(int, image.shape[:2])
+    return min(1.0, width * height / (placer.canvas_width * placer.canvas_height))

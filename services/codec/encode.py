@@ -8,9 +8,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from services.codec.ahead import map_ahead
 from services.codec.background import Image, Remover
@@ -20,22 +21,24 @@ from services.codec.dataset import Datasets
 from services.codec.encoding import Encodings, locate, write_items, write_pictures, write_record
 from services.codec.geometry import Mask
 from services.codec.grouping import Grouper, main_label
-from services.codec.items import Item, Pixels, Place
+from services.codec.items import Item, Pixels
 from services.codec.notes import Notes, Placed
 from services.codec.options import Options, fill_options
 from services.codec.order import describe
-from services.codec.prepare import Blanking, Placement, Placer, Recipe, find_map, make_recipe, prepare
+from services.codec.prepare import Blanking, Placement, Placer, Recipe, make_recipe, prepare
 from services.codec.progress import Progress
 from services.codec.records import EncodedItem, Kind, Record, Unaligned
 from services.codec.reference import default_margin
 from services.codec.segments import Segments
 from services.codec.storage import Body, Store
-from services.codec.video import encode_lossy
-from services.runtime.errors import DataLoss, FailedPrecondition
+from services.codec.video import Video, encode_lossy
+from services.runtime.errors import DataLoss, FailedPrecondition, Unavailable
+from services.runtime.logs import get_logger
 
 FILE_FRAMES = 256
 """Frames of one video file, about: what is encoded again at most after a worker was lost."""
 CHECKPOINT_EVERY_S = 10.0
+_ENCODER_TRIES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +153,8 @@ class Encoder:
     def _encode_all(self, work: _Work, recipes: Mapping[str, Recipe], notes: Notes) -> None:
         """Writes the files that the notes do not know yet."""
         segments = Segments(self._store, work.folder)
-        frames = max(1, FILE_FRAMES // work.options.gop) * work.options.gop
-        runs = [run for name in recipes for run in _cut(notes.order(name), frames)]
+        length = max(1, FILE_FRAMES // work.options.gop) * work.options.gop
+        runs = [run for name in recipes for run in _cut(notes.order(name), length)]
         done = sum(len(names) for _, names in notes.files)
 
         def draw(name: str) -> Image:
@@ -161,13 +164,22 @@ class Encoder:
             return prepare(image, Placement(placed.alignment, None), recipes[placed.category]).image
 
         for run in runs[len(notes.files) :]:
-            images = self._count(map_ahead(draw, run, self._threads), done, len(notes.placed))
-            video = encode_lossy(images, work.options.crf, work.options.gop)
+            frames = partial(map_ahead, draw, run, self._threads)
+            video = self._encode(work.options, frames, done, len(notes.placed))
             segment = segments.write_video(video, [])
             notes.files.append((segment.segment_id, run))
             notes.stored_bytes += segment.stored_bytes
             done += len(run)
             self._save(notes, now=True)
+
+    def _encode(self, options: Options, draw: Callable[[], Iterator[Image]], done: int, total: int) -> Video:
+        """Encodes a run of frames; again where the encoder fails, which was seen once in some hundred runs."""
+        for _ in range(_ENCODER_TRIES - 1):
+            try:
+                return encode_lossy(self._count(draw(), done, total), options.crf, options.gop)
+            except Unavailable as error:
+                get_logger().warning("encoding again", reason=error.message)
+        return encode_lossy(self._count(draw(), done, total), options.crf, options.gop)
 
     def _count(self, frames: Iterable[Image], done: int, total: int) -> Iterator[Image]:
         for number, frame in enumerate(frames, start=done + 1):
@@ -175,7 +187,7 @@ class Encoder:
             self._progress.report("encoding video", number, total)
 
     def _write(self, work: _Work, recipes: Mapping[str, Recipe], notes: Notes) -> None:
-        items = _list_encoded(notes, work.snapshot, recipes)
+        items = notes.list_encoded(work.snapshot.items, recipes)
         stored = notes.stored_bytes
         pictures = {}
         for number, (name, recipe) in enumerate(recipes.items(), start=1):
@@ -284,15 +296,3 @@ def _describe(
         ),
         create_time_s=time.time(),
     )
-
-
-def _list_encoded(notes: Notes, snapshot: Snapshot, recipes: Mapping[str, Recipe]) -> list[EncodedItem]:
-    items = []
-    for segment_id, names in notes.files:
-        for frame, name in enumerate(names):
-            item, placed = snapshot.items[name], notes.placed[name]
-            found = find_map(placed.alignment, item.width, item.height, recipes[placed.category])
-            flat = tuple(float(value) for value in found.affine.ravel())
-            place = Place(segment_id, frame)
-            items.append(EncodedItem(name, placed.category, place, flat, found.aligned, found.score, found.reason))
-    return items

@@ -149,7 +149,8 @@ class Encodings:
         """Returns the placer of a category, given its reference's pixels and where the part is in it."""
         remover = remover if kind.category.is_outlined else None
         image = to_eight_bits(pixels, kind.bits, 1 if pixels.ndim == 2 else 3)
-        return Placer(Reference(image, part, kind.bits), kind.category.alignment, remover, record.options.transform)
+        reference, category = Reference(image, part, kind.bits), kind.category
+        return Placer(reference, category.alignment, remover, record.options.transform, room=category.room)
 
     def _read_record(self, snapshot: Snapshot, entry: Body) -> Record:
         key = f"{locate(snapshot, entry['token'])}/record.json"

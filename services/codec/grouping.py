@@ -3,7 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from services.codec.ahead import map_ahead
 from services.codec.background import Remover
@@ -21,17 +21,20 @@ from services.runtime.errors import DataLoss, FailedPrecondition
 _LOOKED_AT = 240
 """Most items by whose looks kinds are told apart."""
 _MOST_LEADERS = 64
-_LEAST_SHARE = 0.02
+_LEAST_SHARE = 0.05
 _LEAST_MEMBERS = 2
 _BAD_SHARE = 0.1
+_ALIKE = 0.8
+"""IoU of outlines from which on images are of one kind: screws have .87 and more with each other, textures chance."""
 
 
 @dataclass(eq=False)
 class _Kind:
-    """Items that look alike; `placer` brings images to the first of them, None where they show no part."""
+    """Items that look alike; `placer` brings images to the first of them; `is_flat` says that they show no part."""
 
-    placer: Placer | None
-    items: list[Item] = field(default_factory=list)
+    items: list[Item]
+    placer: Placer | None = None
+    is_flat: bool = False
 
 
 class Grouper:
@@ -65,13 +68,13 @@ class Grouper:
         if self._options.categories == "looks":
             named = self._name(self._sort_by_looks(candidates, progress))
         elif self._options.categories == "label":
-            named = self._sort_by_label(candidates)
+            named = {name: _Kind(items) for name, items in self._sort_by_label(candidates).items()}
         else:
-            named = {"": candidates}
+            named = {"": _Kind(candidates)}
         found = []
-        for number, (name, items) in enumerate(named.items()):
+        for number, (name, kind) in enumerate(named.items()):
             progress.report("choosing references", number, len(named))
-            found.append(self._choose(name, items))
+            found.append(self._choose(name, kind))
         categories = [category for category in found if category is not None]
         if not categories:
             why = "none can be read, or no part stands out; images without parts need background and alignment NONE"
@@ -97,7 +100,7 @@ class Grouper:
     def _sort_by_looks(self, candidates: Sequence[Item], progress: Progress) -> list[_Kind]:
         """Each item joins the kind that it aligns to best, or begins a new one; what is rare is no kind.
 
-        What shows no part, or belongs to no kind, is sorted by its size and channels.
+        What shows no part, or belongs to no kind, is sorted by its channels and, roughly, its size.
         """
         items = spread(candidates, _LOOKED_AT)
         kinds: list[_Kind] = []
@@ -110,7 +113,7 @@ class Grouper:
         loose += [item for kind in kinds if len(kind.items) < least for item in kind.items]
         kept = [kind for kind in kinds if len(kind.items) >= least]
         outlined = Counter(_shape(item) for kind in kept for item in kind.items)
-        shaped: dict[tuple[int, ...], _Kind] = defaultdict(lambda: _Kind(None))
+        shaped: dict[tuple[int, ...], _Kind] = defaultdict(lambda: _Kind([], is_flat=True))
         for item in loose:
             shaped[_shape(item)].items.append(item)
         # A few that look as if they were of a kind, but do not align to it, are rather bad images than another kind.
@@ -122,28 +125,42 @@ class Grouper:
         outlined = {str(number): kind.placer for number, kind in enumerate(kinds) if kind.placer is not None}
         if outlined:
             found = Sorter(outlined).sort(pixels)
-            if found.placement.alignment.aligned:
+            alignment = found.placement.alignment
+            if alignment.aligned and alignment.score >= _ALIKE:
                 kinds[int(found.category)].items.append(item)
                 return True
         if len(kinds) >= _MOST_LEADERS or self._options.alignment == "none":
             return False
         placer = self._try_to_open(pixels, Category("", item.item_id, self._options.alignment, ""))
         if placer is not None:
-            kinds.append(_Kind(placer, [item]))
+            kinds.append(_Kind([item], placer))
         return placer is not None
 
-    def _name(self, kinds: Iterable[_Kind]) -> dict[str, list[Item]]:
+    def _name(self, kinds: Iterable[_Kind]) -> dict[str, _Kind]:
         largest_first = sorted(kinds, key=lambda kind: -len(kind.items))
-        return {f"category-{number}": kind.items for number, kind in enumerate(largest_first, start=1)}
+        return {f"category-{number}": kind for number, kind in enumerate(largest_first, start=1)}
 
-    def _choose(self, name: str, items: Sequence[Item]) -> Category | None:
+    def _choose(self, name: str, kind: _Kind) -> Category | None:
         """Returns the category with its reference; None where none of its items can be read."""
-        category = Category(name, "", self._options.alignment, "")
-        reference = self._find_reference(items, category)
+        room = self._find_room(name, kind.items)
+        is_left = self._options.alignment == "none"
+        category = Category(name, "", self._options.alignment, "", room if is_left else (0, 0))
+        reference = None if kind.is_flat else self._find_reference(kind.items, category)
         if reference is None and self._options.categories != "one":
-            category = replace(category, alignment="none", reason="no part stands out from its background")
-            reference = self._find_reference(items, category)
+            reason = "no part stands out from its background"
+            category = replace(category, alignment="none", reason=reason, room=room)
+            reference = self._find_reference(kind.items, category)
         return None if reference is None else replace(category, reference_item_id=reference)
+
+    def _find_room(self, name: str, items: Sequence[Item]) -> tuple[int, int]:
+        """Returns the width and height that hold every image that may be of a category, not only its candidates."""
+        others = [*self._snapshot.items.values()]
+        if self._options.categories == "label":
+            others = [item for item in others if main_label(item) == name]
+        elif self._options.categories == "looks":
+            shapes = {_shape(item) for item in items}
+            others = [item for item in others if _shape(item) in shapes]
+        return max(item.width for item in others), max(item.height for item in others)
 
     def _find_reference(self, items: Sequence[Item], category: Category) -> str | None:
         given = self._options.reference_item_id
@@ -177,7 +194,8 @@ class Grouper:
 
     def _open(self, pixels: Pixels, category: Category) -> Placer:
         remover = self._remover if category.is_outlined else None
-        return Placer(open_reference(pixels, remover), category.alignment, remover, self._options.transform)
+        reference = open_reference(pixels, remover)
+        return Placer(reference, category.alignment, remover, self._options.transform, room=category.room)
 
 
 def main_label(item: Item) -> str:
@@ -186,4 +204,5 @@ def main_label(item: Item) -> str:
 
 
 def _shape(item: Item) -> tuple[int, ...]:
-    return item.width, item.height, item.channels, item.bit_depth
+    """Equal for images whose sizes differ by a factor of four at most, about, with as many channels and bits."""
+    return round(math.log2(max(item.width, item.height)) / 2), item.channels, item.bit_depth

@@ -4,6 +4,7 @@ import base64
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 from services.codec.align import Alignment
 from services.codec.categories import Category
 from services.codec.geometry import IDENTITY, Mask
+from services.codec.items import Item, Place
 from services.codec.order import order_by_likeness
+from services.codec.prepare import Recipe, find_map
+from services.codec.records import EncodedItem
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +73,18 @@ class Notes:
         # Those that did not align lie otherwise in the frame: they come last, together.
         return [aligned[at] for at in chain] + [name for name, one in placed.items() if not one.alignment.aligned]
 
+    def list_encoded(self, items: Mapping[str, Item], recipes: Mapping[str, Recipe]) -> list[EncodedItem]:
+        """Returns what the finished files hold, given the items and the recipes of the categories."""
+        found = []
+        for segment_id, names in self.files:
+            for frame, name in enumerate(names):
+                item, placed = items[name], self.placed[name]
+                lies = find_map(placed.alignment, item.width, item.height, recipes[placed.category])
+                flat = tuple(float(value) for value in lies.affine.ravel())
+                place = Place(segment_id, frame)
+                found.append(EncodedItem(name, placed.category, place, flat, lies.aligned, lies.score, lies.reason))
+        return found
+
     def to_bytes(self) -> bytes:
         """Returns what `from_bytes` takes."""
         self.saved_s = time.time()
@@ -87,7 +103,8 @@ class Notes:
         value["placed"] = {name: _unpack_placed(packed) for name, packed in value["placed"].items()}
         value["unions"] = {name: _unpack(base64.b64decode(union)) for name, union in value["unions"].items()}
         if value["categories"] is not None:
-            value["categories"] = [Category(**category) for category in value["categories"]]
+            known = value["categories"]
+            value["categories"] = [Category(**{**one, "room": tuple(one["room"])}) for one in known]
         value["files"] = [(segment_id, names) for segment_id, names in value["files"]]
         return cls(**value)
 

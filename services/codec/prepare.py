@@ -39,6 +39,7 @@ Blanking = Literal["union", "own", "none"]
 
 _CANVAS_MARGIN = 0.25
 _FRAME_STEP = 16  # HEVC's blocks; also keeps both sides even, which 4:2:0 needs
+_LEAST_FRAME = 64  # of a few blocks alone x265 now and then makes a stream that MP4 cannot hold
 
 
 class View(NamedTuple):
@@ -101,11 +102,12 @@ class Placer:
         transform: Transform | None = None,
         *,
         crop: bool = True,
+        room: tuple[int, int] = (0, 0),
     ) -> None:
         """Takes the reference, the method, what finds the parts (None: nothing), what a map may do (None: the usual).
 
         With `crop` the canvas lies around the reference's part, turned, to be cut down; else it is the reference's own
-        frame. Where nothing is aligned, it always is.
+        frame. Where nothing is aligned, it always is, or as large as the `room` (width, height), if that is larger.
 
         Raises:
             InvalidArgument: pose without background removal.
@@ -117,7 +119,8 @@ class Placer:
         self.crop = crop and alignment != "none" and reference.mask is not None
         self._remover = remover
         self._aligner = _open_aligner(reference, alignment, transform or USUAL_TRANSFORM[alignment])
-        self.canvas, self.canvas_width, self.canvas_height = _lay_canvas(reference, turn=self.crop)
+        self.canvas, width, height = _lay_canvas(reference, turn=self.crop)
+        self.canvas_width, self.canvas_height = max(width, room[0]), max(height, room[1])
 
     def convert(self, pixels: NDArray[Any]) -> Image:
         """Returns the image in the reference's depth and channels."""
@@ -143,12 +146,13 @@ class Placer:
         return warp_mask(placement.mask, placement.alignment.affine, self.canvas_width, self.canvas_height)
 
     def _leave(self, image: Image, mask: Mask | None) -> Alignment:
-        (height, width), (wanted_height, wanted_width) = image.shape[:2], self.reference.image.shape[:2]
-        if (height, width) != (wanted_height, wanted_width):
-            return refuse(f"it has {width} x {height} pixels, the reference {wanted_width} x {wanted_height}")
+        (height, width), room = image.shape[:2], (self.canvas_width, self.canvas_height)
+        if width > room[0] or height > room[1]:
+            return refuse(f"it has {width} x {height} pixels, the largest that was seen {room[0]} x {room[1]}")
         known = self.reference.mask
-        score = 0.0 if mask is None or known is None else measure_overlap(mask, known)
-        return Alignment(IDENTITY, aligned=True, score=score, reason="")
+        score = 0.0 if mask is None or known is None or mask.shape != known.shape else measure_overlap(mask, known)
+        middle = np.array([[1.0, 0.0, (room[0] - width) // 2], [0.0, 1.0, (room[1] - height) // 2]])
+        return Alignment(middle, aligned=True, score=score, reason="")
 
 
 def make_recipe(placer: Placer, union: Mask | None, blank: Blanking, margin: int, side: int = 0) -> Recipe:
@@ -161,7 +165,7 @@ def make_recipe(placer: Placer, union: Mask | None, blank: Blanking, margin: int
         margin: pixels by which the union is widened.
         side: frames that are longer are shrunk to it, pixels; 0: none is.
     """
-    frame, width, height = IDENTITY, max(placer.canvas_width, _FRAME_STEP), max(placer.canvas_height, _FRAME_STEP)
+    frame, width, height = IDENTITY, max(placer.canvas_width, _LEAST_FRAME), max(placer.canvas_height, _LEAST_FRAME)
     fill = find_border_colour(placer.reference.image)
     is_empty = union is None or not union.any()
     if union is not None and not is_empty:
@@ -226,8 +230,9 @@ def _widen(mask: Mask, margin: int) -> Mask:
 def _cut_frame(mask: Mask) -> tuple[Affine, int, int]:
     """Returns the map from the canvas to the frame around a mask, and the frame's width and height."""
     x_min, y_min, x_max, y_max = find_bounds(mask)
-    width = math.ceil((x_max - x_min) / _FRAME_STEP) * _FRAME_STEP
-    height = math.ceil((y_max - y_min) / _FRAME_STEP) * _FRAME_STEP
+    width, height = (
+        max(_LEAST_FRAME, math.ceil(length / _FRAME_STEP) * _FRAME_STEP) for length in (x_max - x_min, y_max - y_min)
+    )
     left, top = (x_min + x_max - width) // 2, (y_min + y_max - height) // 2
     return np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]]), width, height
 
@@ -237,8 +242,9 @@ def _shrink_frame(frame: Affine, width: int, height: int, side: int) -> tuple[Af
     if side == 0 or max(width, height) <= side:
         return frame, width, height
     factor = side / max(width, height)
-    steps = [max(1, math.ceil(factor * length / _FRAME_STEP)) * _FRAME_STEP for length in (width, height)]
-    small_width, small_height = (min(length, side - side % _FRAME_STEP or side) for length in steps)
+    small_width, small_height = (
+        max(_LEAST_FRAME, math.ceil(factor * length / _FRAME_STEP) * _FRAME_STEP) for length in (width, height)
+    )
     middle = np.array(
         [[1.0, 0.0, (small_width - factor * width) / 2], [0.0, 1.0, (small_height - factor * height) / 2]]
     )

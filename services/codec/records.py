@@ -149,5 +149,6 @@ _FROM_MANIFEST = ("encoding_id", "token")
 
 
 def _kind_from_json(value: dict[str, Any]) -> Kind:
-    told = {"category": Category(**value["category"]), "frame": tuple(value["frame"]), "fill": tuple(value["fill"])}
+    category = Category(**{**value["category"], "room": tuple(value["category"]["room"])})
+    told = {"category": category, "frame": tuple(value["frame"]), "fill": tuple(value["fill"])}
     return Kind(**{**value, **told})

@@ -1,7 +1,7 @@
 """What lies beside a segment's pixels: its index, and the JSON of it."""
 
 import base64
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from services.codec.stills import Still
@@ -37,13 +37,13 @@ def index_from_json(value: Body, copies: int) -> Index:
         file_sha256=str(value["file_sha256"]),
         stored_bytes=int(value["file_bytes"]) + copies * len(seal(value)),
         video=None if video is None else _video_from_json(video),
-        stills=tuple(Still(**still) for still in value.get("stills", ())),
+        stills=tuple(Still(*still) for still in value.get("stills", ())),
     )
 
 
-def stills_to_json(stills: tuple[Still, ...]) -> list[dict[str, Any]]:
-    """Returns what an index says of stills."""
-    return [asdict(still) for still in stills]
+def stills_to_json(stills: tuple[Still, ...]) -> list[tuple[Any, ...]]:
+    """Returns what an index says of stills: for each its fields, without their names."""
+    return [astuple(still) for still in stills]
 
 
 def video_to_json(index: VideoIndex) -> Body:

@@ -30,7 +30,8 @@ from services.runtime.sealed import read_sealed, seal, unseal
 FORMAT = 1
 PACKED = "packed-"
 """How the names of segments begin that a compaction wrote."""
-PACKED_GOP = 16
+PACKED_GOP = 4
+"""Frames: 8 or 16 would save 1 % more, and cost a random read two or four times as much."""
 _SAMPLE = 16
 _INDEXES_KEPT = 4096
 

@@ -23,7 +23,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from services.runtime.errors import DataLoss, InvalidArgument
+from services.runtime.errors import DataLoss, InvalidArgument, Unavailable
 
 Frame = NDArray[Any]  # (h, w) grey, (h, w, 3) RGB or (h, w, 4) RGBA; uint8 or uint16
 
@@ -148,6 +148,7 @@ def encode_lossy(frames: Iterable[Frame], crf: int, gop: int) -> Video:
 
     Raises:
         InvalidArgument: as `encode_exact`, or crf or gop out of range.
+        Unavailable: the encoder failed; the same frames may do another time.
     """
     if not 0 <= crf <= 51:
         raise InvalidArgument("crf", f"must be 0 to 51, is {crf}")
@@ -159,7 +160,11 @@ def encode_lossy(frames: Iterable[Frame], crf: int, gop: int) -> Video:
     odd = first.shape[0] % 2 or first.shape[1] % 2
     pixel_format = "gray" if first.ndim == 2 else "yuv444p" if odd else "yuv420p"
     options = {"preset": "medium", "crf": str(crf), "x265-params": _X265.format(gop=gop)}
-    return _encode(frames, first, "libx265", pixel_format, options, gop)
+    try:
+        return _encode(frames, first, "libx265", pixel_format, options, gop)
+    except av.error.FFmpegError as error:
+        size = f"{first.shape[1]} x {first.shape[0]}"
+        raise Unavailable(f"the video encoder failed on frames of {size} pixels: {error.strerror}") from error
 
 
 def decode_gop(index: VideoIndex, gop: Gop, data: bytes) -> Iterator[Frame]:

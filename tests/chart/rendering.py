@@ -12,7 +12,7 @@ from tests.go_tools import GoTool
 
 CHART = ROOT / "deploy" / "chart"
 GOLDEN = ROOT / "tests" / "chart" / "golden"
-HELM = GoTool("helm", "helm.sh/helm/v3/cmd/helm", "3.19.2", "the chart cannot be rendered")
+HELM = GoTool("helm", "helm.sh/helm/v3", "cmd/helm", "3.19.2", "the chart cannot be rendered")
 KUBERNETES = "1.34"
 RELEASE, NAMESPACE = "mekiki", "plant"
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.go_tools import GoTool
 
-VERSITYGW = GoTool("versitygw", "github.com/versity/versitygw/cmd/versitygw", "1.8.0", "no S3 server")
+VERSITYGW = GoTool("versitygw", "github.com/versity/versitygw", "cmd/versitygw", "1.8.0", "no S3 server")
 KEY, SECRET = "test", "testtest1"
 
 

@@ -164,12 +164,20 @@ def test_stills_come_back_exactly_and_open_without_us(shape, dtype):
         assert cv2.imdecode(np.frombuffer(first, np.uint8), cv2.IMREAD_UNCHANGED).shape == images[1].shape
 
 
-def test_a_still_with_a_flipped_bit_is_noticed():
-    data, [still] = encode_stills([noise((20, 20))])
-    damaged = bytearray(data[still.start : still.end])
-    damaged[25] ^= 4
-    with pytest.raises(DataLoss, match="checksum"):
-        decode_still(still, bytes(damaged))
+@pytest.mark.parametrize("kind", ["cut", "flipped"])
+def test_a_damaged_still_is_noticed_and_names_its_item(filled, store, open_datasets, kind):
+    run(filled)
+    snapshot = filled.open("parts")
+    item = snapshot.items["odd-0"]
+    index = filled.segments(snapshot).read_index(item.place.segment)
+    still = index.stills[item.place.frame]
+    key = f"{snapshot.folder}/segments/{index.file}"
+    data = bytearray(store.get(key))
+    data[still.end - 9] ^= 4
+    store.put(key, bytes(data if kind == "flipped" else data[: still.end - 9]))
+    fresh = open_datasets(store)
+    with pytest.raises(DataLoss, match="'odd-0'"):
+        fresh.read_pixels(fresh.open("parts"), item)
 
 
 def test_what_webp_cannot_hold_is_png():

@@ -1,11 +1,12 @@
 import json
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 from codec_parts import PAPER, draw_parts
 
-from services.codec import encode
+from services.codec import encode, video
 from services.codec.changes import Change, NewItem
 from services.codec.encode import Encoder
 from services.codec.encoding import Encodings
@@ -13,7 +14,7 @@ from services.codec.model import Codec
 from services.codec.notes import Notes
 from services.codec.options import Options, fill_options
 from services.codec.reading import GopCache, Selection
-from services.runtime.errors import Cancelled, DataLoss, FailedPrecondition, InvalidArgument, NotFound
+from services.runtime.errors import Cancelled, DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from services.runtime.manifest import ManifestLog
 
 OPTIONS = Options(
@@ -197,6 +198,24 @@ def test_reading_everything_decodes_every_gop_once(codec, store, monkeypatch):
     monkeypatch.setattr(segments, "read_gop", lambda segment, gop: decoded.append(gop.first) or read_gop(segment, gop))
     assert len(read_prepared(codec)) == 11
     assert sorted(decoded) == [0, 4, 8]
+
+
+@pytest.mark.parametrize(("failures", "succeeds"), [(2, True), (3, False)])
+def test_an_encoder_that_fails_now_and_then_is_asked_again(codec, store, monkeypatch, failures, succeeds):
+    left = [av.error.PatchWelcomeError(1, "not yet implemented")] * failures
+    encode_frames = video._encode
+
+    def fail(*args):
+        if left and args[2] == "libx265":
+            raise left.pop()
+        return encode_frames(*args)
+
+    monkeypatch.setattr(video, "_encode", fail)
+    if succeeds:
+        assert make(codec, store).item_count == 11
+    else:
+        with pytest.raises(Unavailable, match=r"frames of .* pixels: not yet implemented"):
+            make(codec, store)
 
 
 def test_the_cache_of_frames_is_bounded(codec, store):

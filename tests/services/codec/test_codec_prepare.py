@@ -87,6 +87,19 @@ def test_nothing_aligned_and_nothing_removed_leaves_images_as_they_are(pictures)
     assert all(np.array_equal(one.image, picture) for one, picture in zip(prepared, pictures, strict=True))
 
 
+def test_images_of_several_sizes_are_placed_whole_where_there_is_room(pictures):
+    placer = Placer(open_reference(pictures[0], None), "none", None, room=(240, 220))
+    small = np.full((101, 60), 33, np.uint8)
+    recipe = make_recipe(placer, None, "none", 0)
+    assert (recipe.width, recipe.height) == (240, 220)
+    found = prepare(small, placer.place(small), recipe)
+    assert found.alignment.aligned
+    assert (found.image == 33).sum() == small.size
+    large = placer.place(np.zeros((50, 300), np.uint8)).alignment
+    assert not large.aligned
+    assert "300 x 50 pixels, the largest that was seen 240 x 220" in large.reason
+
+
 def test_own_masks_blank_each_image_by_itself(pictures):
     _, prepared = follow_recipe(pictures, alignment="none", blank="own")
     truths = [draw_part(0.6, (100, 100))[1], draw_part(-2.0, (92, 107))[1]]
@@ -105,11 +118,12 @@ def test_frames_are_shrunk_to_the_side_that_is_asked_for(pictures, crop):
     placer = Placer(open_reference(pictures[0], REMOVER), "pose", REMOVER, crop=crop)
     placements = [placer.place(picture) for picture in pictures]
     union = np.any([placer.draw_mask(place) for place in placements], axis=0)
-    recipe = make_recipe(placer, union, "union", 3, side=64)
-    assert max(recipe.width, recipe.height) == 64
+    recipe = make_recipe(placer, union, "union", 3, side=96)
+    assert max(recipe.width, recipe.height) == 96
     assert (recipe.width % 16, recipe.height % 16) == (0, 0)
     whole = make_recipe(placer, union, "union", 3)
-    assert recipe.mask.mean() == pytest.approx(whole.mask.mean(), rel=0.35)
+    shrunk = (recipe.mask.sum() / 96**2) / (whole.mask.sum() / max(whole.mask.shape) ** 2)
+    assert shrunk == pytest.approx(1, rel=0.1)
     prepared = [prepare(one, place, recipe).image for one, place in zip(pictures, placements, strict=True)]
     dark = [(one < 140)[recipe.mask].mean() for one in prepared]
     assert np.ptp(dark) < 0.05
