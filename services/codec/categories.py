@@ -12,6 +12,9 @@ from services.codec.options import AlignmentMethod
 from services.codec.prepare import Placement, Placer, View
 from services.runtime.errors import NotFound
 
+ALIKE = 0.8
+"""IoU of outlines from which on images are surely of one kind: of screws it is .87 and more, of textures chance."""
+
 
 @dataclass(frozen=True)
 class Category:
@@ -81,9 +84,11 @@ class Sorter:
             image, mask = views[placer.view]
             placement = placer.place(image, mask)
             channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-            # An image that aligns by its outline lies there for sure; one left as it is only where it is like the rest.
-            likeness = placement.alignment.score if mask is not None else _share(image, placer)
-            merit = (placement.alignment.aligned, mask is not None, channels == placer.view.channels, likeness)
+            # An image that aligns well by its outline lies there for sure; one left as it is where it is like the rest.
+            alignment = placement.alignment
+            likeness = alignment.score if mask is not None else _share(image, placer)
+            is_sure = mask is not None and alignment.score >= ALIKE
+            merit = (alignment.aligned, is_sure, channels == placer.view.channels, likeness)
             yield Sorted(name, image, placement, merit)
 
 

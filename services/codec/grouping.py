@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from services.codec.ahead import map_ahead
 from services.codec.background import Remover
 from services.codec.catalog import Snapshot
-from services.codec.categories import Category, Sorter
+from services.codec.categories import ALIKE, Category, Sorter
 from services.codec.dataset import Datasets
 from services.codec.items import Item, Pixels
 from services.codec.medoid import choose_medoid, spread
@@ -23,9 +23,7 @@ _LOOKED_AT = 240
 _MOST_LEADERS = 64
 _LEAST_SHARE = 0.05
 _LEAST_MEMBERS = 2
-_BAD_SHARE = 0.1
-_ALIKE = 0.8
-"""IoU of outlines from which on images are of one kind: screws have .87 and more with each other, textures chance."""
+_BAD_SHARE = 0.25
 
 
 @dataclass(eq=False)
@@ -126,7 +124,7 @@ class Grouper:
         if outlined:
             found = Sorter(outlined).sort(pixels)
             alignment = found.placement.alignment
-            if alignment.aligned and alignment.score >= _ALIKE:
+            if alignment.aligned and alignment.score >= ALIKE:
                 kinds[int(found.category)].items.append(item)
                 return True
         if len(kinds) >= _MOST_LEADERS or self._options.alignment == "none":

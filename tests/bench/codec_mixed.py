@@ -1,6 +1,7 @@
 """Screws, tiles and steel in one data set, sorted by looks, beside the three apart (40 normal images of each).
 
-Prepared as codec does it by default, sizes of all that it stores. Random access: the median of reading single items.
+Prepared as codec does it by default; apart, the textures as they are, for they show no part. Sizes are of all that is
+stored. Random access: the median of reading single items.
 """
 
 import tempfile
@@ -67,14 +68,16 @@ def read_some(name: str) -> list[Picture]:
 
 
 def encode(folder: Path, pictures: dict[str, list[Picture]]) -> tuple[Codec, Record]:
-    """A data set of all of them, encoded; what is of one kind alone by looks, too."""
+    """A data set of all of them, encoded; several kinds by looks."""
     codec = open_codec(folder)
     codec.datasets.create("parts")
     codec.datasets.append(
         "parts",
         [NewItem(f"{name}-{n:03d}", one, one.nbytes) for name, some in pictures.items() for n, one in enumerate(some)],
     )
-    options = replace(make_options(16, background="contrast"), categories="looks")
+    options = make_options(16, background="contrast" if "screw" in pictures else "none")
+    if len(pictures) > 1:
+        options = replace(options, categories="looks")
     return codec, codec.encode("parts", options, Silent(), 2)
 
 
