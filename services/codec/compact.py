@@ -110,8 +110,7 @@ class Compactor:
         def read() -> Iterator[Pixels]:
             return map_ahead(lambda item: self._datasets.read_pixels(snapshot, item), run, self._threads)
 
-        entries = [{"item_id": item.item_id} for item in run]
-        written = segments.write_smallest(entries, read)
+        written = segments.write_smallest([item.item_id for item in run], read)
         moved = {item.content: place for item, place in zip(run, written.places, strict=True)}
         for item in run:
             self._datasets.read_pixels(snapshot, replace(item, place=moved[item.content]))  # as it was, or it stays

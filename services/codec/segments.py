@@ -100,11 +100,11 @@ class Segments:
         segment_id, size = self._write("mp4", video.data, index, salt)
         return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(video.index.frame_count)))
 
-    def write_smallest(self, entries: Sequence[Body], read: Callable[[], Iterator[Pixels]]) -> Segment:
+    def write_smallest(self, names: Sequence[str], read: Callable[[], Iterator[Pixels]]) -> Segment:
         """Writes images in whichever form takes the least, judged by the first few; slow, and they must be alike.
 
         Args:
-            entries: of the index, one an image.
+            names: identifiers of the items, for the index.
             read: returns the images' pixels in order; called several times. Of several shapes they become stills.
         """
         salt = secrets.token_bytes(16)
@@ -112,13 +112,13 @@ class Segments:
         if all(pixels.shape == sample[0].shape and can_encode(pixels) for pixels in sample):
             video = encode_smallest(sample, read)
             if video is not None:
-                index = {"kind": "video", "video": video_to_json(video.index), "items": list(entries)}
+                index = {"kind": "video", "video": video_to_json(video.index), "items": list(names)}
                 segment_id, size = self._write("mp4", video.data, index, salt, PACKED)
-                return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(len(entries))))
+                return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(len(names))))
         data, stills = encode_stills(read())
-        index = {"kind": "stills", "stills": stills_to_json(stills), "items": list(entries)}
+        index = {"kind": "stills", "stills": stills_to_json(stills), "items": list(names)}
         segment_id, size = self._write("zip", data, index, salt, PACKED)
-        return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(len(entries))))
+        return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(len(names))))
 
     def read_frame(self, place: Place) -> Pixels:
         """Returns one image; of a video fetches one GOP and decodes it no further than needed.

@@ -3,7 +3,7 @@
 from torch.utils.data import DataLoader
 from mekiki.torch import ItemDataset
 
-parts = ItemDataset("codec:50051", ItemFilter("screws", splits=["train"], form=ItemForm.PREPARED))
+parts = ItemDataset("127.0.0.1:8080", ItemFilter("screws", splits=["train"], form=ItemForm.PREPARED))
 for images, targets, item_ids in DataLoader(parts, batch_size=16, shuffle=True, num_workers=2): ...
 """
 
