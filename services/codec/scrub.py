@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from services.codec.ahead import map_ahead
 from services.codec.catalog import Snapshot
 from services.codec.dataset import Datasets
-from services.codec.encoding import Encodings, locate
+from services.codec.encoding import Encodings
 from services.codec.items import Item
 from services.codec.progress import Progress
 from services.codec.records import EncodedItem, Record
@@ -125,7 +125,7 @@ class Scrubber:
         yield from self._read_frames(snapshot, record, list(items.values()))
 
     def _read_frames(self, snapshot: Snapshot, record: Record, items: Sequence[EncodedItem]) -> Iterator[Damage]:
-        segments = Segments(self._store, locate(snapshot, record.token))
+        segments = self._encodings.segments(snapshot, record)
         by_file: dict[str, list[EncodedItem]] = defaultdict(list)
         for item in items:
             by_file[item.place.segment].append(item)
