@@ -19,7 +19,7 @@ from services.codec.geometry import IDENTITY
 from services.codec.items import Item, Pixels
 from services.codec.order import describe, order_by_likeness
 from services.codec.progress import Progress
-from services.codec.reference import to_eight_bits
+from services.codec.reference import count_bits, to_eight_bits
 from services.codec.segments import PACKED
 from services.codec.storage import Body
 from services.runtime.errors import DataLoss
@@ -86,8 +86,7 @@ class Compactor:
                 pixels = self._datasets.read_pixels(snapshot, item)
             except DataLoss:
                 return None
-            bits = max(8, int(pixels.max()).bit_length()) if item.bit_depth == 16 else 8
-            return describe(to_eight_bits(pixels, bits, 1), IDENTITY, item.width, item.height)
+            return describe(to_eight_bits(pixels, count_bits(pixels), 1), IDENTITY, item.width, item.height)
 
         for number, (item, seen) in enumerate(zip(items, map_ahead(look, items, self._threads), strict=True)):
             self._progress.report("comparing images", number, len(items))

@@ -33,12 +33,17 @@ def open_reference(pixels: NDArray[Any], remover: Remover | None) -> Reference:
     Raises:
         FailedPrecondition: no part stands out in it.
     """
-    bits = max(8, int(pixels.max()).bit_length()) if pixels.dtype == np.uint16 else 8
+    bits = count_bits(pixels)
     image = to_eight_bits(pixels, bits, 1 if pixels.ndim == 2 else 3)
     mask = remover.find_part(image) if remover else None
     if mask is not None and not mask.any():
         raise FailedPrecondition("NO_PART", "no part stands out from the background of the reference image")
     return Reference(image, mask, bits)
+
+
+def count_bits(pixels: NDArray[Any]) -> int:
+    """Returns how many bits an image's brightest pixel needs, 8 to 16."""
+    return max(8, int(pixels.max()).bit_length()) if pixels.dtype == np.uint16 else 8
 
 
 def to_eight_bits(pixels: NDArray[Any], bits: int, channels: int) -> Image:
