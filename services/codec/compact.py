@@ -19,6 +19,7 @@ from services.codec.geometry import IDENTITY
 from services.codec.items import Item, Pixels
 from services.codec.order import describe, order_by_likeness
 from services.codec.progress import Progress
+from services.codec.reading import OriginalReader
 from services.codec.reference import count_bits, to_eight_bits
 from services.codec.segments import PACKED
 from services.codec.storage import Body
@@ -111,8 +112,9 @@ class Compactor:
 
         written = segments.write_smallest([item.item_id for item in run], read)
         moved = {item.content: place for item, place in zip(run, written.places, strict=True)}
+        reader = OriginalReader(self._datasets, snapshot)
         for item in run:
-            self._datasets.read_pixels(snapshot, replace(item, place=moved[item.content]))  # as it was, or it stays
+            reader.read(replace(item, place=moved[item.content]))  # as it was, or it stays where it is
 
         def rename(newest: Snapshot) -> Body:
             return self._datasets.move(newest, moved, written)

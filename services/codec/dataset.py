@@ -17,6 +17,7 @@ from threading import Lock
 from services.codec.catalog import Catalog, Snapshot, is_alive, locate, start_body
 from services.codec.changes import Appended, Change, NewItem, acknowledge, change_item, create_items, name_masks
 from services.codec.geometry import Mask
+from services.codec.gop_cache import GopCache
 from services.codec.items import Content, Item, Pixels, Place, has_shape, hash_pixels
 from services.codec.segments import Named, Segment, Segments
 from services.codec.storage import Body, Log, OpenLog, Store
@@ -187,13 +188,13 @@ class Datasets:
                 self._segments[folder] = Segments(self._store, folder, has_copies=True)
             return self._segments[folder]
 
-    def read_pixels(self, snapshot: Snapshot, item: Item) -> Pixels:
-        """Returns an item's pixels, exactly those that were appended.
+    def read_pixels(self, snapshot: Snapshot, item: Item, cache: GopCache | None = None) -> Pixels:
+        """Returns an item's pixels, exactly those that were appended; with a cache not to be written to.
 
         Raises:
             DataLoss: they are damaged; names the item.
         """
-        pixels = self._read_exact(snapshot, item, item.place, item.sha256)
+        pixels = self._read_exact(snapshot, item, item.place, item.sha256, cache)
         if not has_shape(item, pixels):
             raise DataLoss(f"item {item.item_id!r} of {snapshot.name!r} is damaged: its pixels have another shape")
         return pixels
@@ -204,10 +205,13 @@ class Datasets:
             return None
         return self._read_exact(snapshot, item, item.mask, item.mask_sha256) >= 128
 
-    def _read_exact(self, snapshot: Snapshot, item: Item, place: Place, sha256: str) -> Pixels:
+    def _read_exact(
+        self, snapshot: Snapshot, item: Item, place: Place, sha256: str, cache: GopCache | None = None
+    ) -> Pixels:
         damaged = f"item {item.item_id!r} of {snapshot.name!r} is damaged"
         try:
-            pixels = self.segments(snapshot).read_frame(place)
+            segments = self.segments(snapshot)
+            pixels = segments.read_frame(place) if cache is None else cache.read(segments, place)
         except DataLoss as error:
             raise DataLoss(f"{damaged}: {error.message}") from error
         if hash_pixels(pixels) != sha256:

@@ -21,12 +21,13 @@ from services.codec.dataset import Datasets
 from services.codec.encoding import Encodings, locate, write_items, write_pictures, write_record
 from services.codec.geometry import Mask
 from services.codec.grouping import Grouper, main_label
-from services.codec.items import Item, Pixels
+from services.codec.items import Item, Pixels, sort_by_place
 from services.codec.notes import Notes, Placed
 from services.codec.options import Options, fill_options
 from services.codec.order import describe
 from services.codec.prepare import Blanking, Placement, Placer, Recipe, make_recipe, prepare
 from services.codec.progress import Progress
+from services.codec.reading import OriginalReader
 from services.codec.records import EncodedItem, Kind, Record, Unaligned
 from services.codec.reference import default_margin
 from services.codec.segments import Segments
@@ -49,6 +50,7 @@ class _Work:
     options: Options
     remover: Remover | None
     sorter: Sorter
+    originals: OriginalReader
     folder: str
 
 
@@ -124,17 +126,17 @@ class Encoder:
             [category] = notes.categories
             margin = _choose_margin(options, placers[category.name])
             options = replace(options, reference_item_id=category.reference_item_id, mask_margin=margin)
-        return _Work(snapshot, options, remover, Sorter(placers), locate(snapshot, notes.token))
+        reader = OriginalReader(self._datasets, snapshot)
+        return _Work(snapshot, options, remover, Sorter(placers), reader, locate(snapshot, notes.token))
 
     def _place_all(self, work: _Work, notes: Notes) -> None:
         """Looks at every image that the notes do not know yet."""
-        items = work.snapshot.items
-        todo = [item for item in items.values() if item.item_id not in {*notes.placed, *notes.unreadable}]
+        todo = sort_by_place(item for item in work.snapshot.items.values() if not notes.has_seen(item.item_id))
         splits = work.options.reference_splits
 
         def place(item: Item) -> tuple[Placed, Mask | None] | DataLoss:
             try:
-                return _place(self._datasets.read_pixels(work.snapshot, item), _find_category(work, item), work.sorter)
+                return _place(work.originals.read(item).pixels, _find_category(work, item), work.sorter)
             except DataLoss as error:
                 return error
 
@@ -146,7 +148,7 @@ class Encoder:
                 if mask is not None and (not splits or item.split in splits):
                     notes.unite(placed[0].category, mask)
             self._save(notes)
-            self._progress.report("aligning images", notes.seen, len(items))
+            self._progress.report("aligning images", notes.seen, len(work.snapshot.items))
         if not notes.placed:
             raise FailedPrecondition("EMPTY_DATASET", "no item of the data set can be read")
 
@@ -159,7 +161,7 @@ class Encoder:
 
         def draw(name: str) -> Image:
             placed = notes.placed[name]
-            pixels = self._datasets.read_pixels(work.snapshot, work.snapshot.items[name])
+            pixels = work.originals.read(work.snapshot.items[name]).pixels
             image = work.sorter.placers[placed.category].convert(pixels)
             return prepare(image, Placement(placed.alignment, None), recipes[placed.category]).image
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,6 +110,11 @@ def has_shape(item: Item, pixels: Pixels) -> bool:
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     shape = (item.height, item.width, item.channels, item.bit_depth)
     return shape == (*pixels.shape[:2], channels, 8 * pixels.dtype.itemsize)
+
+
+def sort_by_place(items: Iterable[Item]) -> list[Item]:
+    """Returns items in the order in which their exact pixels lie."""
+    return sorted(items, key=lambda item: (item.place.segment, item.place.frame))
 
 
 def to_json(item: Item) -> dict[str, Any]:

@@ -33,6 +33,15 @@ class ItemsToRead:
     reader: OriginalReader | PreparedReader
     read_mask: Callable[[Item], Mask | None]
 
+    def items_as_stored(self) -> list[Item]:
+        """Returns the items in the order in which their pixels lie, those without pixels first."""
+
+        def place(item: Item) -> tuple[str, int]:
+            found = self.reader.locate(item)
+            return ("", 0) if found is None else (found.segment, found.frame)
+
+        return sorted(self.items, key=place)
+
 
 class Codec:
     """The service's model. Safe to use from several threads; `close` ends its child process.
@@ -80,7 +89,7 @@ class Codec:
         reader: OriginalReader | PreparedReader = OriginalReader(self.datasets, snapshot)
         if prepared:
             record = self.encodings.find(snapshot, encoding_id)
-            reader = PreparedReader(self.encodings, snapshot, record, many=len(items) > 1)
+            reader = PreparedReader(self.encodings, snapshot, record)
             items = reader.select(items, selection.category) if selection.category else items
         return ItemsToRead(tuple(items), tuple(missing), reader, partial(self.datasets.read_mask, snapshot))
 

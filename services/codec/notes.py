@@ -61,13 +61,17 @@ class Notes:
         """Items that need not be looked at again."""
         return len(self.placed) + len(self.unreadable)
 
+    def has_seen(self, item_id: str) -> bool:
+        """Whether the item need not be looked at again."""
+        return item_id in self.placed or item_id in self.unreadable
+
     def unite(self, category: str, mask: Mask) -> None:
         """Adds a part's mask, on its category's canvas, to the union."""
         self.unions[category] = self.unions[category] | mask if category in self.unions else mask
 
     def order(self, category: str) -> list[str]:
         """Returns the identifiers of a category's items as they are encoded: alike ones next to each other."""
-        placed = {name: one for name, one in self.placed.items() if one.category == category}
+        placed = {name: one for name, one in sorted(self.placed.items()) if one.category == category}
         aligned = [name for name, one in placed.items() if one.alignment.aligned]
         chain = order_by_likeness(np.stack([placed[name].small for name in aligned])) if aligned else []
         # Those that did not align lie otherwise in the frame: they come last, together.

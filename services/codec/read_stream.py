@@ -29,9 +29,11 @@ class Parts:
     message_bytes: int
 
 
-async def read_frames(found: ItemsToRead, parts: Parts) -> AsyncIterator[Response]:
+async def read_frames(found: ItemsToRead, parts: Parts, *, storage_order: bool) -> AsyncIterator[Response]:
     """Yields one response an item, by identifier; asked-for items that do not exist answer NotFound."""
-    everything: list[Item | str] = sorted([*found.items, *found.missing], key=_name)
+    everything: list[Item | str] = [*(found.items_as_stored() if storage_order else found.items), *found.missing]
+    if not storage_order:
+        everything.sort(key=lambda item: item if isinstance(item, str) else item.item_id)
     working: deque[asyncio.Task[Response]] = deque()
     try:
         for item in everything:
@@ -43,10 +45,6 @@ async def read_frames(found: ItemsToRead, parts: Parts) -> AsyncIterator[Respons
     finally:
         for task in working:
             task.cancel()
-
-
-def _name(item: Item | str) -> str:
-    return item if isinstance(item, str) else item.item_id
 
 
 def _answer(found: ItemsToRead, item: Item | str, parts: Parts) -> Response:

@@ -1,20 +1,16 @@
 """Reads the items of one version, original or prepared, in bounded memory."""
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from threading import Lock
 
 from services.codec.align import Alignment
 from services.codec.catalog import Snapshot
 from services.codec.dataset import Datasets
 from services.codec.encoding import Encodings
+from services.codec.gop_cache import GopCache
 from services.codec.items import Item, Pixels, Place
 from services.codec.records import Record
-from services.codec.segments import Segments
 from services.runtime.errors import DataLoss, FailedPrecondition, NotFound
-
-CACHE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -49,65 +45,32 @@ def _meets(item: Item, selection: Selection) -> bool:
     return labelled and (not selection.splits or item.split in selection.splits)
 
 
-class GopCache:
-    """Frames of video read before: of a GOP that several items share, each frame is decoded once.
-
-    Safe to use from several threads; holds at most `limit_bytes` of frames.
-    """
-
-    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
-        self._limit = limit_bytes
-        self._frames: OrderedDict[tuple[str, int], list[Pixels]] = OrderedDict()
-        self._held = 0
-        self._lock = Lock()
-
-    def read(self, segments: Segments, place: Place) -> Pixels:
-        """Returns a frame; raises as `Segments.read_frame`."""
-        video = segments.read_index(place.segment).video
-        gop = None if video is None else video.find_gop(place.frame)
-        if video is None or gop is None or len(gop.sizes) == 1:
-            return segments.read_frame(place)
-        if len(gop.sizes) * video.width * video.height * video.channels > self._limit:
-            return segments.read_frame(place)
-        with self._lock:
-            key = (place.segment, gop.first)
-            if key not in self._frames:
-                self._keep(key, list(segments.read_gop(place.segment, gop)))
-            self._frames.move_to_end(key)
-            frames = self._frames[key]
-        if place.frame - gop.first >= len(frames):
-            raise DataLoss(f"frame {place.frame} is missing")
-        return frames[place.frame - gop.first]
-
-    def _keep(self, key: tuple[str, int], frames: list[Pixels]) -> None:
-        self._frames[key] = frames
-        self._held += _count_bytes(frames)
-        while self._held > self._limit:
-            _, old = self._frames.popitem(last=False)
-            self._held -= _count_bytes(old)
-
-
 class OriginalReader:
     """Reads original pixels of one version."""
 
     def __init__(self, datasets: Datasets, snapshot: Snapshot) -> None:
         self._datasets = datasets
         self._snapshot = snapshot
+        self._cache = GopCache()
+
+    def locate(self, item: Item) -> Place | None:
+        """Returns where an item's pixels lie."""
+        return item.place
 
     def read(self, item: Item) -> Read:
         """Returns the pixels exactly; raises DataLoss, naming the item, where they are damaged."""
-        return Read(self._datasets.read_pixels(self._snapshot, item), None)
+        return Read(self._datasets.read_pixels(self._snapshot, item, self._cache), None)
 
 
 class PreparedReader:
-    """Reads the frames of one encoding. `many` says that neighbouring frames will be asked for too."""
+    """Reads the frames of one encoding."""
 
-    def __init__(self, encodings: Encodings, snapshot: Snapshot, record: Record, *, many: bool) -> None:
+    def __init__(self, encodings: Encodings, snapshot: Snapshot, record: Record) -> None:
         self._snapshot = snapshot
         self._record = record
         self._items = encodings.list_items(snapshot, record)
         self._segments = encodings.segments(snapshot, record)
-        self._cache = GopCache() if many else None
+        self._cache = GopCache()
 
     def select(self, items: Iterable[Item], category: str) -> list[Item]:
         """Returns those of a category; raises NotFound where the encoding has none of that name."""
@@ -115,6 +78,11 @@ class PreparedReader:
             raise NotFound("category", category)
         encoded = ((item, self._items.get(item.item_id)) for item in items)
         return [item for item, one in encoded if one is not None and one.category == category]
+
+    def locate(self, item: Item) -> Place | None:
+        """Returns where an item's frame lies; None where it has none."""
+        encoded = self._items.get(item.item_id)
+        return None if encoded is None else encoded.place
 
     def read(self, item: Item) -> Read:
         """Returns an item's frame.
@@ -128,15 +96,8 @@ class PreparedReader:
             where = f"encoding {self._record.encoding_id!r} of {self._snapshot.name!r}"
             raise FailedPrecondition("NOT_ENCODED", f"item {item.item_id!r} is not in {where}; encode again")
         try:
-            if self._cache is None:
-                pixels = self._segments.read_frame(encoded.place)
-            else:
-                pixels = self._cache.read(self._segments, encoded.place)
+            pixels = self._cache.read(self._segments, encoded.place)
         except DataLoss as error:
             message = f"item {item.item_id!r} of {self._snapshot.name!r} is damaged in its prepared form"
             raise DataLoss(f"{message}: {error.message}") from error
         return Read(pixels, encoded.alignment, encoded.category)
-
-
-def _count_bytes(frames: Iterable[Pixels]) -> int:
-    return sum(frame.nbytes for frame in frames)

@@ -10,8 +10,9 @@ from services.codec.ahead import map_ahead
 from services.codec.catalog import Snapshot
 from services.codec.dataset import Datasets
 from services.codec.encoding import Encodings
-from services.codec.items import Item
+from services.codec.items import Item, sort_by_place
 from services.codec.progress import Progress
+from services.codec.reading import OriginalReader
 from services.codec.records import EncodedItem, Record
 from services.codec.segments import Segments
 from services.codec.storage import Store
@@ -98,11 +99,12 @@ class Scrubber:
         return True
 
     def _read_originals(self, snapshot: Snapshot) -> Iterator[Damage]:
-        items = sorted(snapshot.items.values(), key=lambda item: (item.place.segment, item.place.frame))
+        items = sort_by_place(snapshot.items.values())
+        reader = OriginalReader(self._datasets, snapshot)
 
         def read(item: Item) -> Damage | None:
             try:
-                self._datasets.read_pixels(snapshot, item)
+                reader.read(item)
                 self._datasets.read_mask(snapshot, item)
             except DataLoss as error:
                 return Damage(item.item_id, "", error.message)

@@ -125,7 +125,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     async def ReadItems(  # noqa: N802
         self, request: codec_pb2.ReadItemsRequest, _: Context
     ) -> AsyncIterator[codec_pb2.ReadItemsResponse]:
-        """Reads items by identifier."""
+        """Reads items by identifier, or as they are stored."""
         asked = request.items
         name, prepared = (
             messages.read_name(asked.dataset, "items.dataset"),
@@ -139,7 +139,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             encoding_id=asked.encoding_id,
         )
         parts = Parts(not request.metadata_only, request.with_masks, self._settings.max_message_bytes)
-        async for response in read_frames(found, parts):
+        async for response in read_frames(found, parts, storage_order=request.storage_order):
             yield response
 
     async def GetItem(  # noqa: N802

@@ -92,6 +92,11 @@ class VideoIndex:
     bit_depth: int
     gops: tuple[Gop, ...]
 
+    @property
+    def frame_bytes(self) -> int:
+        """Of a decoded frame."""
+        return self.width * self.height * self.channels * self.bit_depth // 8
+
     def find_gop(self, frame: int) -> Gop:
         """Returns the GOP that holds a frame.
 

@@ -36,6 +36,8 @@ class Sample(NamedTuple):
 class _Items(Generic[T]):
     """The selection, listed once, and a connection for each process that reads."""
 
+    _storage_order = False
+
     def __init__(
         self,
         address: str,
@@ -62,9 +64,8 @@ class _Items(Generic[T]):
             if wanted.form == "prepared" and not wanted.encoding_id:
                 newest = client.codec.get_dataset(wanted.dataset).encodings[-1:]
                 wanted = replace(wanted, encoding_id=newest[0].encoding_id if newest else "")
-            self.items: tuple[Item, ...] = tuple(
-                read.item for read in client.codec.read_items(wanted, metadata_only=True)
-            )
+            listed = client.codec.read_items(wanted, metadata_only=True, storage_order=self._storage_order)
+            self.items: tuple[Item, ...] = tuple(read.item for read in listed)
         self._wanted = wanted
         self.classes = sorted({item.label for item in self.items if item.label})
         """The main labels, sorted; a sample's target is the number of its own."""
@@ -80,10 +81,11 @@ class _Items(Generic[T]):
         return Client(self._address) if self._options is None else Client(self._address, options=self._options)
 
     def _read(self, item_ids: Sequence[str]) -> Iterator[T]:
-        """Reads items, in the order of their identifiers; raises what is wrong with the first bad one."""
+        """Reads items, in the order of `items`; raises what is wrong with the first bad one."""
         if self._client is None or self._process != os.getpid():  # a connection does not survive a fork
             self._client, self._process = self._connect(), os.getpid()
-        for read in self._client.codec.read_items(replace(self._wanted, item_ids=item_ids)):
+        wanted = replace(self._wanted, item_ids=item_ids)
+        for read in self._client.codec.read_items(wanted, storage_order=self._storage_order):
             if read.error is not None:
                 raise read.error
             yield cast(T, self._to_sample(read)) if self._transform is None else self._transform(read)
@@ -116,12 +118,16 @@ class ItemDataset(_Items[T], Dataset[T]):
 
 
 class ItemStream(_Items[T], IterableDataset[T]):
-    """Items one after another, read ahead, shared out among the workers of a `DataLoader`.
+    """Items one after another as they are stored, read ahead, shared out among the workers of a `DataLoader`.
+
+    What is stored next to each other is alike: a network that learns from them wants a `shuffle` of some hundreds.
 
     Args:
         shuffle: items that are held and drawn from at random, 1: none. Each pass draws anew from the seed.
         seed: of the drawing.
     """
+
+    _storage_order = True
 
     def __init__(
         self,

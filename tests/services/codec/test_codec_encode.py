@@ -13,7 +13,7 @@ from services.codec.encoding import Encodings
 from services.codec.model import Codec
 from services.codec.notes import Notes
 from services.codec.options import Options, fill_options
-from services.codec.reading import GopCache, Selection
+from services.codec.reading import Selection
 from services.runtime.errors import Cancelled, DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from services.runtime.manifest import ManifestLog
 
@@ -216,17 +216,6 @@ def test_an_encoder_that_fails_now_and_then_is_asked_again(codec, store, monkeyp
     else:
         with pytest.raises(Unavailable, match=r"frames of .* pixels: not yet implemented"):
             make(codec, store)
-
-
-def test_the_cache_of_frames_is_bounded(codec, store):
-    record = make(codec, store)
-    snapshot = codec.datasets.open("parts")
-    segments = codec.encodings.segments(snapshot, record)
-    frame_bytes = record.categories[0].width * record.categories[0].height
-    cache = GopCache(5 * frame_bytes)
-    for item in codec.encodings.list_items(snapshot, record).values():
-        cache.read(segments, item.place)
-        assert cache._held <= 5 * frame_bytes
 
 
 def test_an_unknown_encoding_is_not_found_and_none_at_all_is_said(codec, store):

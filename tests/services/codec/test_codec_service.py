@@ -106,6 +106,19 @@ async def test_what_was_appended_is_read_back_exactly_in_the_order_of_identifier
         assert np.array_equal(item.pixels, picture)
 
 
+async def test_items_come_as_they_are_stored_where_that_is_asked_for(client, parts):
+    await (await client.codec.compact_dataset("parts")).result(60)
+    wanted = mekiki.ItemFilter("parts", item_ids=[*(f"part-{n}" for n in range(10)), "nobody"])
+    read = [item async for item in client.codec.read_items(wanted, storage_order=True)]
+    names = [one.item.item_id for one in read]
+    assert sorted(names) == ["nobody", *(f"part-{n}" for n in range(10))] != names
+    assert [isinstance(one.error, mekiki.errors.NotFound) for one in read] == [name == "nobody" for name in names]
+    by_name = {one.item.item_id: one.pixels async for one in client.codec.read_items("parts")}
+    assert all(np.array_equal(one.pixels, by_name[one.item.item_id]) for one in read[:-1])
+    listed = client.codec.read_items(wanted, metadata_only=True, storage_order=True)
+    assert [one.item.item_id async for one in listed] == names
+
+
 async def test_conditions_must_all_hold(stub, parts):
     async def names(**conditions):
         return [response.item.item_id for response in await read(stub, **conditions)]

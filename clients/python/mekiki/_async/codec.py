@@ -104,6 +104,7 @@ class AsyncCodec:
         *,
         metadata_only: bool = False,
         with_masks: bool = False,
+        storage_order: bool = False,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[ReadItem, None]:
         """Reads items lazily, in the order of their identifiers; a damaged one carries its error.
@@ -116,10 +117,14 @@ class AsyncCodec:
             items: a filter, or a data set's name for all of it.
             metadata_only: leave out the pixels.
             with_masks: send the masks of those that have one, too.
+            storage_order: in the order in which they are stored, which is the fastest for many.
             timeout_s: deadline of the whole stream; default an hour.
         """
         request = codec_pb2.ReadItemsRequest(
-            items=to_item_filter(items), metadata_only=metadata_only, with_masks=with_masks
+            items=to_item_filter(items),
+            metadata_only=metadata_only,
+            with_masks=with_masks,
+            storage_order=storage_order,
         )
         is_fixed = request.items.form != types_pb2.ITEM_FORM_PREPARED or bool(request.items.encoding_id)
         identify = _identify if is_fixed else None
