@@ -1,7 +1,7 @@
 """Work in threads, a little ahead of who takes it."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ One = TypeVar("One")
 Other = TypeVar("Other")
 
 
-def map_ahead(work: Callable[[One], Other], values: Sequence[One], threads: int) -> Iterator[Other]:
+def map_ahead(work: Callable[[One], Other], values: Iterable[One], threads: int) -> Iterator[Other]:
     """Yields `work(value)` in order, computed in threads, only a few ahead of what was taken."""
     with ThreadPoolExecutor(threads, thread_name_prefix="encode") as pool:
         waiting: deque[Future[Other]] = deque()

@@ -110,7 +110,7 @@ class Compactor:
         def read() -> Iterator[Pixels]:
             return map_ahead(lambda item: self._datasets.read_pixels(snapshot, item), run, self._threads)
 
-        written = segments.write_smallest([item.item_id for item in run], read)
+        written = segments.write_smallest([item.item_id for item in run], read, self._threads)
         moved = {item.content: place for item, place in zip(run, written.places, strict=True)}
         reader = OriginalReader(self._datasets, snapshot)
         for item in run:

@@ -139,6 +139,17 @@ class Datasets:
         self.commit(self.open(name), change)
         return answers
 
+    def update_each(self, changes: Sequence[tuple[str, Change]]) -> list[Item | Exception]:
+        """Updates items of several data sets, given their names; one that fails does not fail the others."""
+        answers: dict[int, Item | Exception] = {}
+        for name in dict.fromkeys(name for name, _ in changes):
+            members = [number for number, (owner, _) in enumerate(changes) if owner == name]
+            try:
+                answers.update(zip(members, self.update(name, [changes[each][1] for each in members]), strict=True))
+            except Exception as error:  # noqa: BLE001 - told to each of them
+                answers.update(dict.fromkeys(members, error))
+        return [answers[number] for number in range(len(changes))]
+
     def commit(self, snapshot: Snapshot, change: Callable[[Snapshot], Body]) -> Snapshot:
         """Commits what `change` makes of the newest version of the same incarnation.
 

@@ -161,7 +161,7 @@ class Encoder:
 
         def draw(name: str) -> Image:
             placed = notes.placed[name]
-            pixels = work.originals.read(work.snapshot.items[name]).pixels
+            pixels = work.originals.read_named(name).pixels
             image = work.sorter.placers[placed.category].convert(pixels)
             return prepare(image, Placement(placed.alignment, None), recipes[placed.category]).image
 

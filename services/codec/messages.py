@@ -12,6 +12,7 @@ from services.codec.align import Transform
 from services.codec.changes import Change
 from services.codec.items import Annotation, Item
 from services.codec.options import USUAL_TRANSFORM, AlignmentMethod, Grouping, Options, ReferenceChoice
+from services.codec.preview import Wanted
 from services.codec.reading import Selection
 from services.runtime.errors import InvalidArgument
 
@@ -19,6 +20,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 TEXT_LIMIT = 255
 LIST_LIMIT = 10_000
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
+PREVIEW_LIMIT = 512
 DEFAULT_CRF, DEFAULT_GOP = 28, 16
 
 BACKGROUNDS = {0: "auto", 1: "auto", 2: "none", 3: "contrast", 4: "rembg"}
@@ -104,6 +106,15 @@ def read_selection(items: types_pb2.ItemFilter) -> Selection:
     if items.category and items.form != types_pb2.ITEM_FORM_PREPARED:
         raise InvalidArgument("items.category", f"must be empty for original pixels, is {items.category!r}")
     return Selection(tuple(items.item_ids), tuple(items.labels), tuple(items.splits), items.category)
+
+
+def read_preview(request: codec_pb2.PreviewEncodingRequest) -> Wanted:
+    """Returns what is to be shown; raises InvalidArgument, naming the field."""
+    if not 1 <= len(request.item_ids) <= PREVIEW_LIMIT:
+        raise InvalidArgument("item_ids", f"must be 1 to {PREVIEW_LIMIT}, are {len(request.item_ids)}")
+    if not 0 <= request.crf <= 51:
+        raise InvalidArgument("crf", f"must be 0 to 51, is {request.crf}")
+    return Wanted(read_name(request.dataset), request.encoding_id, tuple(request.item_ids), request.crf)
 
 
 def read_form(form: int, field: str) -> bool:

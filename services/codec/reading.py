@@ -61,6 +61,10 @@ class OriginalReader:
         """Returns the pixels exactly; raises DataLoss, naming the item, where they are damaged."""
         return Read(self._datasets.read_pixels(self._snapshot, item, self._cache), None)
 
+    def read_named(self, item_id: str) -> Read:
+        """Reads an item that there is, given its identifier; raises as `read`."""
+        return self.read(self._snapshot.items[item_id])
+
 
 class PreparedReader:
     """Reads the frames of one encoding."""

@@ -101,12 +101,13 @@ class Segments:
         segment_id, size = self._write("mp4", video.data, index, salt)
         return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(video.index.frame_count)))
 
-    def write_smallest(self, names: Sequence[str], read: Callable[[], Iterator[Pixels]]) -> Segment:
+    def write_smallest(self, names: Sequence[str], read: Callable[[], Iterator[Pixels]], threads: int) -> Segment:
         """Writes images in whichever form takes the least, judged by the first few; slow, and they must be alike.
 
         Args:
             names: identifiers of the items, for the index.
             read: returns the images' pixels in order; called several times. Of several shapes they become stills.
+            threads: stills that are made at once.
         """
         salt = secrets.token_bytes(16)
         sample = list(islice(read(), _SAMPLE))
@@ -116,7 +117,7 @@ class Segments:
                 index: Body = {"kind": "video", "video": video_to_json(video.index), "items": list(names)}
                 segment_id, size = self._write("mp4", video.data, index, salt, PACKED)
                 return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(len(names))))
-        data, stills = encode_stills(read())
+        data, stills = encode_stills(read(), threads)
         index = {"kind": "stills", "stills": stills_to_json(stills), "items": list(names)}
         segment_id, size = self._write("zip", data, index, salt, PACKED)
         return Segment(segment_id, size, tuple(Place(segment_id, frame) for frame in range(len(names))))
@@ -217,9 +218,8 @@ def encode_smallest(sample: Sequence[Pixels], read: Callable[[], Iterator[Pixels
     sizes = {large: sum(gop.end - gop.start for gop in video.index.gops) for large, video in videos.items()}
     is_large = sizes[True] < sizes[False]
     packets = [size for gop in videos[is_large].index.gops for size in gop.sizes]
-    start = max(
-        0, (len(sample) - _SAMPLE_STILLS) // 2
-    )  # from the middle: what a group learns, it has learnt half by then
+    # From the middle: what a group learns, it has learnt half by then.
+    start = max(0, (len(sample) - _SAMPLE_STILLS) // 2)
     few = slice(start, start + _SAMPLE_STILLS)
     if sum(len(encode_still(pixels)[1]) for pixels in sample[few]) < sum(packets[few]):
         return None

@@ -23,6 +23,7 @@ from services.codec.litter import list_grounds
 from services.codec.model import Codec
 from services.codec.options import fill_options
 from services.codec.prepare import Prepared
+from services.codec.preview_stream import open_previewing, stream_preview
 from services.codec.read_stream import Parts, read_frames
 from services.codec.reading import Selection
 from services.runtime.batcher import Batcher
@@ -62,6 +63,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self._sweeper = sweeper
         self._reader = ImageReader(settings.max_pixels, self._fetch_item)
         self._threads = ThreadPoolExecutor(settings.thread_count, thread_name_prefix="prepare")
+        self._previewing = open_previewing()
         self._preparing: Batcher[_Asked, tuple[str, Prepared]] = Batcher(
             "codec.prepare",
             self._prepare_batch,
@@ -72,7 +74,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         # What waits while one manifest is written goes into the next one together.
         self._updating: Batcher[tuple[str, Change], Item] = Batcher(
             "codec.update",
-            self._update_batch,
+            self._datasets.update_each,
             max_batch=settings.update_queue_limit,
             max_wait_s=0.0,
             queue_limit=settings.update_queue_limit,
@@ -182,6 +184,13 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         """Prepares one image."""
         return await self._prepare(request)
 
+    async def PreviewEncoding(  # noqa: N802
+        self, request: codec_pb2.PreviewEncodingRequest, _: Context
+    ) -> AsyncIterator[codec_pb2.PreviewEncodingResponse]:
+        """Shows prepared pixels at another rate."""
+        async for response in stream_preview(self._codec, messages.read_preview(request), self._previewing):
+            yield response
+
     async def PrepareImages(  # noqa: N802
         self, request_iterator: AsyncIterator[codec_pb2.PrepareImagesRequest], _: Context
     ) -> AsyncIterator[codec_pb2.PrepareImagesResponse]:
@@ -200,6 +209,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         await self._preparing.close()
         await self._updating.close()
         self._threads.shutdown()
+        self._previewing.shutdown(cancel_futures=True)
         await asyncio.to_thread(self._codec.close)
 
     async def _prepare(self, request: codec_pb2.PrepareImageRequest) -> codec_pb2.PrepareImageResponse:
@@ -224,18 +234,6 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     def _prepare_batch(self, batch: list[_Asked]) -> list[tuple[str, Prepared] | Exception]:
         return list(self._threads.map(_prepare_one, batch))
-
-    def _update_batch(self, batch: list[tuple[str, Change]]) -> list[Item | Exception]:
-        """Updates the items of each data set together; one that fails does not fail the others."""
-        answers: dict[int, Item | Exception] = {}
-        for name in dict.fromkeys(name for name, _ in batch):
-            members = [number for number, (owner, _) in enumerate(batch) if owner == name]
-            try:
-                outcome = self._datasets.update(name, [batch[number][1] for number in members])
-                answers.update(zip(members, outcome, strict=True))
-            except Exception as error:  # noqa: BLE001 - told to each of them
-                answers.update(dict.fromkeys(members, error))
-        return [answers[number] for number in range(len(batch))]
 
     def _describe(self, name: str) -> codec_pb2.Dataset:
         snapshot = self._datasets.open(name)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from services.codec.ahead import map_ahead
 from services.codec.items import Pixels
 from services.runtime.errors import DataLoss
 
@@ -33,17 +34,18 @@ class Still:
     channels: int
 
 
-def encode_stills(images: Iterable[Pixels]) -> tuple[bytes, tuple[Still, ...]]:
-    """Returns the ZIP, of nothing that is compressed once more, and where each image lies in it."""
+def encode_stills(images: Iterable[Pixels], threads: int = 1) -> tuple[bytes, tuple[Still, ...]]:
+    """Returns the ZIP, of nothing that is compressed once more, and where each image lies in it.
+
+    A megapixel takes a core some seconds; so many images are worked on at once.
+    """
     file = io.BytesIO()
     stills = []
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for number, pixels in enumerate(images):
-            kind, data = encode_still(pixels)
+        for number, (kind, channels, data) in enumerate(map_ahead(_encode, images, threads)):
             entry = zipfile.ZipInfo(f"{number:05d}.{kind}", _EPOCH)
             archive.writestr(entry, data)
             start = entry.header_offset + len(entry.FileHeader())
-            channels = 1 if pixels.ndim == 2 else pixels.shape[2]
             stills.append(Still(start, start + len(data), kind, channels))
     return file.getvalue(), tuple(stills)
 
@@ -55,6 +57,11 @@ def encode_still(pixels: Pixels) -> tuple[str, bytes]:
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, "WEBP", lossless=True, quality=100, method=6, exact=True)
     return "webp", data.getvalue()
+
+
+def _encode(pixels: Pixels) -> tuple[str, int, bytes]:
+    kind, data = encode_still(pixels)
+    return kind, 1 if pixels.ndim == 2 else pixels.shape[2], data
 
 
 def decode_still(still: Still, data: bytes) -> Pixels:

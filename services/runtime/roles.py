@@ -43,6 +43,7 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "ListDatasets": _LINE,
         "GetItem": _LINE,
         "ReadItems": _ENGINEER,  # takes whole data sets home
+        "PreviewEncoding": _ENGINEER,
         "CreateDataset": _CHANGE,
         "AppendItems": _CHANGE,
         "UpdateItem": _CHANGE,

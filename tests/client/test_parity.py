@@ -113,6 +113,7 @@ ARGUMENTS = {
     "get_item": ["d", "1"],
     "update_item": ["d", "1"],
     "encode_dataset": ["d"],
+    "preview_encoding": ["d", ["1"], 28],
     "compact_dataset": ["d"],
     "verify_dataset": ["d"],
     "prepare_image": ["d", PNG],

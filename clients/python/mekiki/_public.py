@@ -50,7 +50,7 @@ from mekiki._values.evaluation import (
 )
 from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import Heatmap, ImageLike, ItemForm, ItemRef
-from mekiki._values.item import Alignment, AppendedItem, Item, NewItem, PreparedImage, ReadItem
+from mekiki._values.item import Alignment, AppendedItem, Item, NewItem, PreparedImage, PreviewedItem, ReadItem
 from mekiki._values.progress import Progress
 from mekiki._values.saliency import Classification, Classifier, ExplainMethod, Explanation
 from mekiki._values.service import ServiceStatus
@@ -125,6 +125,7 @@ __all__ = [
     "PatchEngine",
     "PixelEvaluation",
     "PreparedImage",
+    "PreviewedItem",
     "Progress",
     "Rate",
     "ReadItem",

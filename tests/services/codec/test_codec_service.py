@@ -296,6 +296,19 @@ async def test_categories_are_told_read_and_prepared_by_name(client):
         [item async for item in client.codec.read_items(mekiki.ItemFilter("mixed", category="nut"))]
 
 
+async def test_a_preview_comes_as_a_stream_and_bad_requests_are_refused(client, parts):
+    names = [f"part-{n}" for n in range(9)]
+    options = mekiki.EncodingOptions(background=mekiki.BackgroundRemoval.CONTRAST, crf=30)
+    await (await client.codec.encode_dataset("parts", options=options)).result(60)
+    wanted = mekiki.ItemFilter("parts", form=mekiki.ItemForm.PREPARED)
+    shapes = {item.item.item_id: item.pixels.shape async for item in client.codec.read_items(wanted)}
+    shown = [frame async for frame in client.codec.preview_encoding("parts", names, 40)]
+    assert {frame.item_id: frame.pixels.shape for frame in shown} == {name: shapes[name] for name in names}
+    for asked, crf, complaint in (([], 30, "item_ids"), (names, 52, "must be 0 to 51, is 52")):
+        with pytest.raises(mekiki.errors.InvalidArgument, match=complaint):
+            [frame async for frame in client.codec.preview_encoding("parts", asked, crf)]
+
+
 async def test_preparing_before_encoding_says_what_to_do(client, parts):
     with pytest.raises(mekiki.errors.FailedPrecondition, match="EncodeDataset"):
         await client.codec.prepare_image("parts", parts[0])

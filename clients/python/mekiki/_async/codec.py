@@ -13,7 +13,7 @@ from mekiki._values.dataset import Compaction, Dataset, ItemsLike, Verification,
 from mekiki._values.encoding import DEFAULT_ENCODING, EncodedDataset, EncodingOptions
 from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import ImageLike, to_image
-from mekiki._values.item import AppendedItem, Item, NewItem, PreparedImage, ReadItem
+from mekiki._values.item import AppendedItem, Item, NewItem, PreparedImage, PreviewedItem, ReadItem
 from mekiki._wire import asynchronous as wire
 from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
 from mekiki.types.v1 import types_pb2
@@ -179,6 +179,29 @@ class AsyncCodec:
         request = codec_pb2.EncodeDatasetRequest(dataset=dataset, options=options.to_proto())
         record = await self._funnel.start(self._stub.EncodeDataset, request, timeout_s)
         return AsyncOperation(self._funnel, self._operations, record)
+
+    async def preview_encoding(
+        self,
+        dataset: str,
+        item_ids: Sequence[str],
+        crf: int,
+        *,
+        encoding_id: str = "",
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[PreviewedItem, None]:
+        """Prepared pixels as another rate factor would leave them; nothing is kept.
+
+        Args:
+            dataset: name.
+            item_ids: 1 to 512 items of the encoding; they come in the order in which they are encoded.
+            crf: HEVC rate factor, 0 (largest) to 51 (smallest).
+            encoding_id: by which they are prepared; default the newest.
+            timeout_s: deadline of the whole stream; default an hour.
+        """
+        request = codec_pb2.PreviewEncodingRequest(dataset=dataset, encoding_id=encoding_id, item_ids=item_ids, crf=crf)
+        async with aclosing(self._funnel.read(self._stub.PreviewEncoding, request, timeout_s)) as responses:
+            async for response in responses:
+                yield PreviewedItem.from_proto(response)
 
     async def compact_dataset(self, dataset: str, *, timeout_s: float | None = None) -> AsyncOperation[Compaction]:
         """Writes the exact pixels that were appended anew, alike ones next to each other, as small as they get."""

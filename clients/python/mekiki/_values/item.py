@@ -210,3 +210,20 @@ class PreparedImage:
             image_width=response.image_width,
             image_height=response.image_height,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class PreviewedItem:
+    """An item as it comes out of a video at another rate."""
+
+    item_id: str
+    pixels: NDArray[Any]
+    """(height, width) or (height, width, 3), uint8, read-only."""
+
+    frame_bytes: int
+    """Of its frame in the video."""
+
+    @classmethod
+    def from_proto(cls, response: codec_pb2.PreviewEncodingResponse) -> Self:
+        """From the wire."""
+        return cls(response.item_id, from_image(response.image), response.frame_bytes)

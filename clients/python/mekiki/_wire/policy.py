@@ -45,6 +45,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "Update": Verb(15, repeatable=False),
         "Delete": Verb(60, repeatable=False),
         "Read": Verb(3600),
+        "Preview": Verb(3600),
         "Enroll": Verb(600),
         "Forget": Verb(60),
         "Prepare": Verb(60),
