@@ -1,5 +1,6 @@
 """Scores normal items as a line's images would be: each as one category, and none against itself."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -103,14 +104,19 @@ def _keep_apart(items: list[mekiki.Item], enrolled: AbstractSet[str], folds: int
     Items of one group (part, day) are in one fold: photos of one part are no strangers to each other. An item without a
     group is a group of its own.
     """
-    groups: dict[str, list[str]] = {}
-    for item in items:
-        if item.item_id in enrolled:
-            groups.setdefault(f"group {item.group}" if item.group else f"item {item.item_id}", []).append(item.item_id)
+    groups = group_items([item for item in items if item.item_id in enrolled])
     if not groups:
         return {}
     if len(groups) == 1:
         raise FailedPrecondition("TOO_FEW_NORMALS", "the enrolled normals are of one group: nothing to compare it with")
-    parts = split_folds(sorted(groups), min(folds, len(groups)))
-    apart = [frozenset(item for group in part for item in groups[group]) for part in parts]
+    parts = split_folds(groups, min(folds, len(groups)))
+    apart = [frozenset(item for group in part for item in group) for part in parts]
     return {item: fold for fold in apart for item in fold}
+
+
+def group_items(items: Sequence[mekiki.Item]) -> list[list[str]]:
+    """The identifiers of items that are no strangers to each other, together; sorted by group, then item."""
+    groups: dict[str, list[str]] = {}
+    for item in items:
+        groups.setdefault(f"group {item.group}" if item.group else f"item {item.item_id}", []).append(item.item_id)
+    return [groups[name] for name in sorted(groups)]

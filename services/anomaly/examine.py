@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -142,18 +141,9 @@ class Examiner:
         # The very items that were scored, by identifier as they were, whatever has been appended since.
         wanted = mekiki.ItemFilter(self._items.dataset, item_ids=list(self._placements))
         brightness, backgrounds = [], []
+        framing = self._detector.model.framing
         for number, read in enumerate(self._codec.codec.read_items(wanted)):
             report(LOOKING, number, len(is_bad))
             brightness.append(describe_brightness(read.pixels))
-            backgrounds.append(describe_background(read.pixels, self._find_part(read.item.item_id)))
+            backgrounds.append(describe_background(read.pixels, framing.find_part(self._placements[read.item.item_id])))
         return judge_brightness(np.array(brightness), is_bad), judge_background(np.stack(backgrounds), is_bad)
-
-    def _find_part(self, item_id: str) -> NDArray[np.bool_] | None:
-        """Where in an image as sent the detector looks; None where that is everywhere."""
-        mask, placement = self._detector.model.framing.mask, self._placements[item_id]
-        if mask is None:
-            return None
-        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-        height, width = placement.shape
-        part = cv2.warpAffine(mask.astype(np.uint8), placement.affine, (width, height), flags=flags) > 0
-        return None if part.all() else part

@@ -68,6 +68,17 @@ class Framing:
         box = self.box()
         return None if self.mask is None or box is None else np.ascontiguousarray(box.cut(self.mask))
 
+    def find_part(self, placement: Placement) -> NDArray[np.bool_] | None:
+        """Where in an image as sent, (h, w), a detector looks; None where that is everywhere."""
+        if self.mask is None:
+            return None
+        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        height, width = placement.shape
+        part = np.asarray(
+            cv2.warpAffine(self.mask.astype(np.uint8), placement.affine, (width, height), flags=flags) > 0
+        )
+        return None if part.all() else part
+
     def box(self) -> Box | None:
         """What `cut` keeps of a prepared frame; None: everything."""
         return None if self.mask is None else bound_mask(self.mask)

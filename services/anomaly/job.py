@@ -18,6 +18,8 @@ from services.anomaly.shelf import to_standards
 from services.anomaly.threshold import choose_threshold
 from services.anomaly.training import load_model, save_model
 from services.anomaly.trials import TRYING, join_trials, run_trial
+from services.anomaly.tuning import Tuner
+from services.anomaly.tuning_messages import write_tuning
 from services.runtime.neighbours import worker_options
 from services.runtime.worker import Handler, Job, run_job
 
@@ -68,6 +70,12 @@ def run_trials(request: anomaly_pb2.RunTrialsRequest, job: Job) -> anomaly_pb2.R
     return None if parts is None else join_trials(request, parts)
 
 
+def tune_compression(request: anomaly_pb2.TuneCompressionRequest, job: Job) -> anomaly_pb2.TuneCompressionResponse:
+    """Find the largest rate factor at which a detector judges no worse."""
+    with mekiki.Client(job.settings.codec_address, options=worker_options(job.settings)) as codec:
+        return write_tuning(request, Tuner(request, codec, job).tune())
+
+
 def _open_detector(catalogue: Catalogue, detector: str, settings: AnomalySettings) -> tuple[Entry, Detector]:
     entry = catalogue.read().find(messages.read_reference(detector))
     device = choose_device(settings.device)
@@ -82,5 +90,6 @@ if __name__ == "__main__":
         "CalibrateDetector": calibrate_detector,
         "EvaluateDetector": evaluate_detector,
         "RunTrials": run_trials,
+        "TuneCompression": tune_compression,
     }
     run_job(handlers, AnomalySettings)

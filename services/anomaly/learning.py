@@ -1,7 +1,7 @@
 """How a detector learns from items of codec: what TrainDetector and every trial do alike."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -43,19 +43,27 @@ def learn(request: anomaly_pb2.TrainDetectorRequest, codec: mekiki.Client, job: 
     """
     settings: AnomalySettings = job.settings
     weights = _find_weights(read_plan(request, aligned=False).backbone, settings)
-    encoding = _find_encoding(codec, request.items) if is_prepared(request) else None
-    kind = None if encoding is None else _find_category(encoding, request.items.category)
-    plan = read_plan(request, aligned=encoding is not None and _is_aligned(encoding))
+    encoding = find_encoding(codec, request.items) if is_prepared(request) else None
+    kind = None if encoding is None else find_category(encoding, request.items.category)
+    plan = read_plan(request, aligned=encoding is not None and is_aligned(encoding))
     model = train_model(
         plan,
         _read_normals(codec, request.items, _count_normals(codec, request.items), job),
-        _frame(kind),
+        frame_category(kind),
         weights.path if weights else None,
         choose_device(settings.device),
         Journal(lambda progress: _report(progress, job), job.save_checkpoint, job.load_checkpoint()),
     )
     items = request.items if encoding else types_pb2.ItemFilter(dataset=request.items.dataset)
     return Learned(model, _describe(plan, items, weights))
+
+
+def open_model(plan: Plan, images: Iterable[NDArray[np.generic]], framing: Framing, job: Job) -> Model:
+    """An embedder that goes into no catalogue; raises as `learn`, and keeps no checkpoint."""
+    weights = _find_weights(plan.backbone, job.settings)
+    journal = Journal(lambda progress: _report(progress, job), lambda _: None)
+    path = weights.path if weights else None
+    return train_model(plan, images, framing, path, choose_device(job.settings.device), journal)
 
 
 def _find_weights(backbone: str, settings: AnomalySettings) -> Weights | None:
@@ -65,7 +73,7 @@ def _find_weights(backbone: str, settings: AnomalySettings) -> Weights | None:
     return find_weights(backbone, repo, settings.weights_dir, allow_hub=settings.weights_hub)
 
 
-def _find_encoding(codec: mekiki.Client, items: types_pb2.ItemFilter) -> mekiki.Encoding:
+def find_encoding(codec: mekiki.Client, items: types_pb2.ItemFilter) -> mekiki.Encoding:
     """The encoding that is asked for, or the newest; the detector stays with it."""
     encodings = codec.codec.get_dataset(items.dataset).encodings
     wanted = [encoding for encoding in encodings if items.encoding_id in ("", encoding.encoding_id)]
@@ -76,7 +84,7 @@ def _find_encoding(codec: mekiki.Client, items: types_pb2.ItemFilter) -> mekiki.
     return wanted[-1]
 
 
-def _find_category(encoding: mekiki.Encoding, name: str) -> mekiki.EncodedCategory:
+def find_category(encoding: mekiki.Encoding, name: str) -> mekiki.EncodedCategory:
     """The category that is asked for, or the only one: images of several have frames of several sizes."""
     if not name and len(encoding.categories) == 1:
         return encoding.categories[0]
@@ -87,11 +95,13 @@ def _find_category(encoding: mekiki.Encoding, name: str) -> mekiki.EncodedCatego
     raise InvalidArgument("items.category", f"must be one of encoding {encoding.encoding_id!r}: {known}, is {name!r}")
 
 
-def _is_aligned(encoding: mekiki.Encoding) -> bool:
+def is_aligned(encoding: mekiki.Encoding) -> bool:
+    """Whether its frames show parts in one pose."""
     return encoding.options.alignment is not mekiki.AlignmentMethod.NONE
 
 
-def _frame(kind: mekiki.EncodedCategory | None) -> Framing:
+def frame_category(kind: mekiki.EncodedCategory | None) -> Framing:
+    """What of a category's frames counts; without one everything."""
     if kind is None:
         return Framing()
     return Framing(np.ones((kind.height, kind.width), dtype=np.bool_) if kind.mask is None else kind.mask)

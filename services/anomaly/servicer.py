@@ -27,6 +27,7 @@ from services.anomaly.plan_messages import read_plan
 from services.anomaly.shelf import Shelf
 from services.anomaly.threads import count_threads, open_threads
 from services.anomaly.trials import read_trials
+from services.anomaly.tuning_messages import read_tuning
 from services.runtime.batcher import Batcher
 from services.runtime.chore import Chore
 from services.runtime.errors import InvalidArgument
@@ -186,6 +187,13 @@ class AnomalyServicer(anomaly_pb2_grpc.AnomalyServiceServicer):
         """Checks the request and starts the work."""
         trials = await asyncio.to_thread(read_trials, request)  # may import timm
         return await self._operations.start("RunTrials", request, trials)
+
+    async def TuneCompression(  # noqa: N802
+        self, request: anomaly_pb2.TuneCompressionRequest, _: Context
+    ) -> operations_pb2.Operation:
+        """Checks the request and starts the work."""
+        await asyncio.to_thread(read_tuning, request)
+        return await self._operations.start("TuneCompression", request)
 
     async def start(self) -> None:
         """Starts what works beside the calls."""

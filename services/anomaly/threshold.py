@@ -7,13 +7,17 @@ the stochastic order when F has steps. So P(false-alarm rate of s_(k) <= a) >= P
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from services.runtime.errors import FailedPrecondition, InvalidArgument
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def compute_p_value(score: float, normal_scores: NDArray[np.float64]) -> float |
     return (1 + count - int(np.searchsorted(normal_scores, score, side="left"))) / (count + 1)
 
 
-def split_folds(items: list[str], folds: int, seed: int = 0) -> list[list[str]]:
+def split_folds(items: Sequence[T], folds: int, seed: int = 0) -> list[list[T]]:
     """`items` in `folds` random parts whose sizes differ by one at most; each is scored while it is not in the bank."""
     if not 2 <= folds <= len(items):
         raise InvalidArgument("folds", f"must be from 2 to the number of items ({len(items)}), got {folds}")

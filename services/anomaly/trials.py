@@ -1,22 +1,25 @@
 """Trials: configurations of detectors, each trained with several seeds and measured, none of them kept."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
 from services.anomaly import messages
 from services.anomaly.examine import Examiner
-from services.anomaly.learning import Learned, learn
+from services.anomaly.learning import learn
 from services.anomaly.model import Detector, choose_device
 from services.anomaly.plan_messages import read_plan
 from services.anomaly.report_messages import write_examination
 from services.anomaly.rows import Rows
 from services.anomaly.segment import Segment
 from services.anomaly.snapshot import Snapshot
+from services.anomaly.training import Model
 from services.runtime.errors import InvalidArgument
 from services.runtime.worker import Job
 
@@ -70,7 +73,8 @@ def run_trial(
     configuration.seed += trial
     start_s = time.monotonic()
     learned = learn(configuration, codec, job)
-    detector = _fill(learned, configuration.items, codec, job)
+    normals = ((read.item.item_id, read.pixels) for read in codec.codec.read_items(configuration.items))
+    detector = fill_bank(learned.model, normals, choose_device(job.settings.device), job)
     trained_s = time.monotonic() - start_s
     normal_labels = set(request.normal_labels) or {"good"}
     examination = Examiner(codec, detector, learned.about, request.items, normal_labels).examine(job.report)
@@ -85,15 +89,15 @@ def run_trial(
     return series
 
 
-def _fill(learned: Learned, normals: types_pb2.ItemFilter, codec: mekiki.Client, job: Job) -> Detector:
-    """The detector with all normals in a bank of its own, which is nowhere but here."""
-    model = learned.model
-    device = choose_device(job.settings.device)
+def fill_bank(
+    model: Model, images: Iterable[tuple[str, NDArray[np.generic]]], device: torch.device, job: Job
+) -> Detector:
+    """A detector with images, by their names, in a bank of its own, which is nowhere but here."""
     empty = Detector(model, Snapshot(0), None, device)
     contributions = []
-    for read in codec.codec.read_items(normals):
+    for name, pixels in images:
         job.report("enrolling")
-        contributions.append((read.item.item_id, empty.contribute_item(read.pixels)))
+        contributions.append((name, empty.contribute_item(pixels)))
     bank = Snapshot(1, (Segment("trial", "", Rows.of(contributions), model.engine.layout),))
     model.engine.prepare(bank)
     return Detector(model, bank, None, device)

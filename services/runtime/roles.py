@@ -82,6 +82,7 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "RollbackDetector": _CHANGE,
         "EvaluateDetector": _CHANGE,  # starts an operation
         "RunTrials": _CHANGE,
+        "TuneCompression": _CHANGE,
         "DeleteDetector": _DELETE,
     },
     "google.longrunning.Operations": {

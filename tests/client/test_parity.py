@@ -129,6 +129,7 @@ ARGUMENTS = {
     "fit_box": [np.ones((2, 2), bool)],
     "fit_boxes": [[np.ones((2, 2), bool)]],
     "annotate_image": ["c", PNG],
+    "tune_compression": [mekiki.Configuration("j", "d")],
     "run_trials": [[mekiki.Configuration("d", "d")], "d"],
     "annotate_images": ["c", [PNG]],
     "annotate_dataset": ["c", "d"],

@@ -55,6 +55,7 @@ from mekiki._values.progress import Progress
 from mekiki._values.saliency import Classification, Classifier, ExplainMethod, Explanation
 from mekiki._values.service import ServiceStatus
 from mekiki._values.trials import Configuration, Trial, TrialSeries
+from mekiki._values.tuning import CompressionTuning, RatePoint
 from mekiki._wire.contexts import find_context
 from mekiki._wire.credentials import Credentials
 from mekiki._wire.policy import ClientOptions, RetryPolicy
@@ -83,6 +84,7 @@ __all__ = [
     "Client",
     "ClientOptions",
     "Compaction",
+    "CompressionTuning",
     "Configuration",
     "Credentials",
     "Damage",
@@ -128,6 +130,7 @@ __all__ = [
     "PreviewedItem",
     "Progress",
     "Rate",
+    "RatePoint",
     "ReadItem",
     "ReferenceChoice",
     "RetryPolicy",

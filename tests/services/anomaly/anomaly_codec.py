@@ -18,6 +18,7 @@ DATASET, ENCODING = "parts", "prepared-1"
 # The image as sent is twice as large as the frame, and shifted: frame = sent / 2 - (10, 4).
 AFFINE = np.array([[0.5, 0, -10], [0, 0.5, -4]])
 SENT_SHAPE = (220, 240)
+CLEAR_CRF = 33
 
 
 def send(frame):
@@ -69,6 +70,17 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
                 yield codec_pb2.ReadItemsResponse(item=described, image=image, alignment=alignment)
             else:
                 yield codec_pb2.ReadItemsResponse(item=described, image=encode_tensor(item.pixels))
+
+    async def PreviewEncoding(self, request, context):  # noqa: N802
+        """Keeps everything up to CLEAR_CRF; above, what a block of pixels has in common."""
+        self.check(request.dataset)
+        for item_id in request.item_ids:
+            frame = prepare(self.items[item_id].pixels)
+            if request.crf > CLEAR_CRF:
+                blocks = cv2.resize(frame, (SIDE // 16, SIDE // 16), interpolation=cv2.INTER_AREA)
+                frame = cv2.resize(blocks, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
+            image, size = encode_tensor(frame), 1000 - 10 * request.crf
+            yield codec_pb2.PreviewEncodingResponse(item_id=item_id, image=image, frame_bytes=size)
 
     async def PrepareImage(self, request, context):  # noqa: N802
         return self.prepare(request)

@@ -15,6 +15,7 @@ from mekiki._values.evaluation import Calibration, Evaluation
 from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import ImageLike, to_image
 from mekiki._values.trials import Configuration, TrialSeries
+from mekiki._values.tuning import CompressionTuning
 from mekiki._wire import asynchronous as wire
 from mekiki.anomaly.v1 import anomaly_pb2, anomaly_pb2_grpc
 
@@ -290,4 +291,37 @@ class AsyncAnomaly:
             trial_count=trial_count,
         )
         record = await self._funnel.start(self._stub.RunTrials, request, timeout_s)
+        return AsyncOperation(self._funnel, self._operations, record)
+
+    async def tune_compression(
+        self,
+        judge: Configuration,
+        *,
+        defects: ItemsLike | None = None,
+        max_loss: float | None = None,
+        min_crf: int | None = None,
+        max_crf: int | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncOperation[CompressionTuning]:
+        """Finds how far prepared images can be compressed before a detector that learns from them judges worse.
+
+        Judged on normals that are held out and defects that are made on them; no test set is looked at. Nothing is
+        kept: `encode_dataset` encodes at the rate factor that was found.
+
+        Args:
+            judge: the detector that is not to lose; its normals have form PREPARED, and at most 240 of them are used.
+            defects: defective items, not those of the test; default: made on held-out normals.
+            max_loss: of the area under the ROC curve, against images that were not compressed; default 0.005.
+            min_crf: smallest rate factor to try, 0 to 51; default 20.
+            max_crf: largest rate factor to try; default 46.
+            timeout_s: deadline of starting it.
+        """
+        request = anomaly_pb2.TuneCompressionRequest(
+            judge=judge.to_proto(),
+            defects=None if defects is None else to_item_filter(defects),
+            max_loss=max_loss,
+            min_crf=min_crf,
+            max_crf=max_crf,
+        )
+        record = await self._funnel.start(self._stub.TuneCompression, request, timeout_s)
         return AsyncOperation(self._funnel, self._operations, record)

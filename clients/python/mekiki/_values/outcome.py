@@ -13,6 +13,7 @@ from mekiki._values.encoding import EncodedDataset
 from mekiki._values.evaluation import Calibration, Evaluation
 from mekiki._values.saliency import Classifier
 from mekiki._values.trials import read_series
+from mekiki._values.tuning import CompressionTuning
 from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.boxfit.v1 import boxfit_pb2
 from mekiki.codec.v1 import codec_pb2
@@ -30,6 +31,7 @@ _VALUES: Mapping[type[Any], Callable[[Any], object]] = MappingProxyType(
         anomaly_pb2.CalibrateDetectorResponse: Calibration.from_proto,
         anomaly_pb2.EvaluateDetectorResponse: Evaluation.from_proto,
         anomaly_pb2.RunTrialsResponse: read_series,
+        anomaly_pb2.TuneCompressionResponse: CompressionTuning.from_proto,
     }
 )
 

@@ -1,0 +1,272 @@
+"""How far prepared images can be compressed before a detector that learns from them judges worse.
+
+The detector is built from frames as they come out of a video, of a sample of the normals, and judges images that were
+prepared but not compressed, as a line's are: normals that are left out of its bank, and defects made on them. Every
+rate factor is judged by the same images, so what differs is what compression did. Nothing of a test set is looked at.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+import mekiki
+from mekiki.anomaly.v1 import anomaly_pb2
+from mekiki.types.v1 import types_pb2
+from services.anomaly.calibrate import group_items
+from services.anomaly.faults import make_fault
+from services.anomaly.frames import Framing, Placement, narrow, resize
+from services.anomaly.learning import find_category, find_encoding, frame_category, is_aligned, open_model
+from services.anomaly.model import Detector, choose_device
+from services.anomaly.plan_messages import read_plan
+from services.anomaly.rate_search import Point, Trial, mean_auroc, measure_loss, search
+from services.anomaly.trials import fill_bank
+from services.runtime.errors import FailedPrecondition, InvalidArgument, Unavailable
+from services.runtime.worker import Job
+
+SAMPLE = 240
+SEEDS = 3
+HELD_OUT = 0.25
+LEAST_NORMALS = 16
+RAW_SIDE = 2048
+"""Longer side at which images are kept as sent: no detector looks at more than half of it."""
+
+Pixels = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was found: the rate factor, if there is one, what was tried, and the scores without compression."""
+
+    crf: int | None
+    points: tuple[Point, ...]
+    raw: tuple[Trial, ...]
+    prepared: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """What one seed judges: normals that it leaves out of the bank, and defects."""
+
+    normals: tuple[str, ...]
+    defects: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The scores of one stage, seed by seed, and the bytes of a frame where it was compressed."""
+
+    frame_bytes: float
+    trials: tuple[Trial, ...]
+
+
+class Frames:
+    """Images in files, lossless: they are too many for the memory."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self._numbers: dict[str, int] = {}
+
+    def put(self, name: str, pixels: Pixels) -> None:
+        """Keeps the image of that name, in place of another one."""
+        number = self._numbers.setdefault(name, len(self._numbers))
+        if not cv2.imwrite(str(self._folder / f"{number}.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            raise Unavailable(f"{self._folder} cannot be written to")
+
+    def get(self, name: str) -> Pixels:
+        """Returns it."""
+        return np.asarray(cv2.imread(str(self._folder / f"{self._numbers[name]}.png"), cv2.IMREAD_UNCHANGED))
+
+
+class Tuner:
+    """Tunes the compression of one data set.
+
+    Args:
+        request: with its defaults, see `read_tuning`.
+        codec: has the items, prepares and compresses them.
+        job: hears how it goes on, and keeps the scores.
+    """
+
+    def __init__(self, request: anomaly_pb2.TuneCompressionRequest, codec: mekiki.Client, job: Job) -> None:
+        self._request = request
+        self._judge = request.judge
+        self._codec = codec.codec
+        self._job = job
+        self._encoding = find_encoding(codec, request.judge.items)
+        self._framing = frame_category(find_category(self._encoding, request.judge.items.category))
+        kept = job.load_checkpoint()
+        self._known: dict[str, _Judged] = {} if kept is None else _from_json(kept)
+
+    def tune(self) -> Tuned:
+        """Measures without compression, then at one rate factor after another.
+
+        Raises:
+            FailedPrecondition: too few normals.
+            MekikiError: an item cannot be read or prepared.
+        """
+        normals = self._choose_normals()
+        tests = [self._hold_out(normals, seed) for seed in range(SEEDS)]
+        names = [item.item_id for item in normals]
+        with TemporaryDirectory() as one, TemporaryDirectory() as two, TemporaryDirectory() as three:
+            raw, prepared, compressed = Frames(one), Frames(two), Frames(three)
+            tests = self._collect(names, tests, raw, prepared)
+            unprepared = self._recall("raw", lambda: self._score(names, raw, tests, raw, is_raw=True))
+            base = self._recall("prepared", lambda: self._score(names, prepared, tests, prepared))
+
+            def measure(crf: int) -> Point:
+                def judge() -> _Judged:
+                    size = self._compress(names, crf, compressed)
+                    return replace(self._score(names, compressed, tests, prepared), frame_bytes=size)
+
+                made = self._recall(str(crf), judge)
+                loss = measure_loss(base.trials, made.trials, self._judge.seed)
+                return Point(crf, made.frame_bytes, mean_auroc(made.trials), loss)
+
+            request = self._request
+            crf, points = search(request.min_crf, request.max_crf, request.max_loss, measure)
+        return Tuned(crf, points, unprepared.trials, base.trials)
+
+    def _choose_normals(self) -> list[mekiki.Item]:
+        """As many normals as are used, evenly from all that lie on the reference."""
+        described = (read.item for read in self._codec.read_items(self._judge.items, metadata_only=True))
+        aligned = [item for item in described if item.item_id not in self._encoding.unaligned]
+        few = [aligned[int(place)] for place in np.linspace(0, len(aligned) - 1, min(SAMPLE, len(aligned)))]
+        if len(few) < LEAST_NORMALS:
+            found = f"{len(few)} aligned normals of {self._judge.items.dataset!r} are selected"
+            raise FailedPrecondition("TOO_FEW_NORMALS", f"{found}, at least {LEAST_NORMALS} are needed")
+        return few
+
+    def _hold_out(self, normals: Sequence[mekiki.Item], seed: int) -> _Tests:
+        """A quarter of the normals; photos of one part are held out together."""
+        groups = group_items(normals)
+        chosen: list[str] = []
+        for place in np.random.default_rng([self._judge.seed, seed]).permutation(len(groups)):
+            if len(chosen) < HELD_OUT * len(normals):
+                chosen += groups[place]
+        if len(chosen) == len(normals):
+            raise FailedPrecondition("TOO_FEW_NORMALS", "the normals are of one group: nothing to compare it with")
+        return _Tests(tuple(sorted(chosen)), ())
+
+    def _collect(self, names: Sequence[str], tests: Sequence[_Tests], raw: Frames, prepared: Frames) -> list[_Tests]:
+        """Reads and prepares all images, makes the defects, and says which there are."""
+        made: list[list[str]] = [[] for _ in tests]
+        for number, (name, pixels) in enumerate(self._read(names)):
+            self._job.report("preparing images", number, len(names))
+            part = self._add(name, pixels, raw, prepared)
+            for seed, each in enumerate(tests):
+                if name in each.normals and not self._has_defects:
+                    random = np.random.default_rng([self._judge.seed, seed, zlib.crc32(name.encode())])
+                    made[seed].append(f"{seed}/{name}")
+                    self._add(made[seed][-1], make_fault(pixels, part, random), raw, prepared)
+        if self._has_defects:
+            given = self._add_given(raw, prepared)
+            return [replace(each, defects=given) for each in tests]
+        return [replace(each, defects=tuple(names)) for each, names in zip(tests, made, strict=True)]
+
+    def _add_given(self, raw: Frames, prepared: Frames) -> tuple[str, ...]:
+        given = []
+        for read in self._codec.read_items(_originals(self._request.defects)):
+            given.append(f"defect/{read.item.item_id}")
+            self._add(given[-1], narrow(_pixels(read)), raw, prepared)
+        if not given:
+            raise InvalidArgument("defects", f"must select at least 1 item of {self._request.defects.dataset!r}")
+        return tuple(given)
+
+    def _add(self, name: str, pixels: NDArray[np.uint8], raw: Frames, prepared: Frames) -> NDArray[np.bool_] | None:
+        """Keeps an image, as it is and prepared; returns where in it the part is, None: anywhere."""
+        items = self._judge.items
+        made = self._codec.prepare_image(items.dataset, pixels, encoding_id=items.encoding_id, category=items.category)
+        shrink = min(1.0, RAW_SIDE / max(pixels.shape[:2]))
+        raw.put(name, resize(pixels, (round(pixels.shape[0] * shrink), round(pixels.shape[1] * shrink))))
+        prepared.put(name, made.pixels)
+        placement = Placement(made.alignment.affine.matrix, (pixels.shape[0], pixels.shape[1]))
+        return self._framing.find_part(placement)
+
+    def _read(self, names: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        for read in self._codec.read_items(mekiki.ItemFilter(self._judge.items.dataset, item_ids=names)):
+            yield read.item.item_id, narrow(_pixels(read))
+
+    def _compress(self, names: Sequence[str], crf: int, frames: Frames) -> float:
+        """Fills in what comes out of the video; returns the mean bytes of a frame."""
+        items, sizes = self._judge.items, list[int]()
+        for shown in self._codec.preview_encoding(items.dataset, names, crf, encoding_id=items.encoding_id):
+            self._job.report(f"compressing at {crf}", len(sizes), len(names))
+            frames.put(shown.item_id, shown.pixels)
+            sizes.append(shown.frame_bytes)
+        return float(np.mean(sizes))
+
+    def _score(
+        self, names: Sequence[str], normals: Frames, tests: Sequence[_Tests], images: Frames, *, is_raw: bool = False
+    ) -> _Judged:
+        """Builds a detector of some frames and has it judge others, of each seed without what that holds out."""
+        request = anomaly_pb2.TrainDetectorRequest()
+        request.CopyFrom(self._judge)
+        if is_raw:
+            request.items.form = types_pb2.ITEM_FORM_ORIGINAL
+        plan = read_plan(request, aligned=not is_raw and is_aligned(self._encoding))
+        framing = Framing() if is_raw else self._framing
+        model = open_model(plan, (normals.get(name) for name in names), framing, self._job)
+        device = choose_device(self._job.settings.device)
+        detector = fill_bank(model, ((name, normals.get(name)) for name in names), device, self._job)
+        trials = []
+        for each in tests:
+            measure = partial(self._measure, detector, images, frozenset(each.normals))
+            trials.append(Trial(measure(each.normals), measure(each.defects)))
+        return _Judged(0.0, tuple(trials))
+
+    def _measure(
+        self, detector: Detector, images: Frames, exclude: frozenset[str], names: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """(n,) scores."""
+        scores = []
+        for number, name in enumerate(names):
+            self._job.report("scoring images", number, len(names))
+            scores.append(detector.measure(images.get(name), exclude))
+        return np.array(scores)
+
+    def _recall(self, stage: str, judge: Callable[[], _Judged]) -> _Judged:
+        """What is known of a stage from before a worker was lost; else it is done, and kept."""
+        if stage not in self._known:
+            self._known[stage] = judge()
+            self._job.save_checkpoint(_to_json(self._known))
+        return self._known[stage]
+
+    @property
+    def _has_defects(self) -> bool:
+        return bool(self._request.defects.dataset)
+
+
+def _originals(items: types_pb2.ItemFilter) -> types_pb2.ItemFilter:
+    wanted = types_pb2.ItemFilter()
+    wanted.CopyFrom(items)
+    wanted.form, wanted.encoding_id, wanted.category = types_pb2.ITEM_FORM_ORIGINAL, "", ""
+    return wanted
+
+
+def _pixels(read: mekiki.ReadItem) -> Pixels:
+    if read.error is not None:
+        raise read.error
+    return read.pixels
+
+
+def _to_json(known: Mapping[str, _Judged]) -> bytes:
+    told = {
+        stage: [made.frame_bytes, [[trial.normals.tolist(), trial.defects.tolist()] for trial in made.trials]]
+        for stage, made in known.items()
+    }
+    return json.dumps(told).encode()
+
+
+def _from_json(data: bytes) -> dict[str, _Judged]:
+    return {
+        stage: _Judged(size, tuple(Trial(np.array(normals), np.array(defects)) for normals, defects in trials))
+        for stage, (size, trials) in json.loads(data).items()
+    }

@@ -1,0 +1,55 @@
+"""Between TuneCompression's messages and what is tuned."""
+
+from mekiki.anomaly.v1 import anomaly_pb2
+from services.anomaly.plan_messages import check_range, is_prepared, read_plan
+from services.anomaly.rate_search import Point, even_out, mean_auroc
+from services.anomaly.tuning import Tuned
+from services.runtime.errors import InvalidArgument
+
+MAX_LOSS, MIN_CRF, MAX_CRF = 0.005, 20, 46
+
+
+def read_tuning(request: anomaly_pb2.TuneCompressionRequest) -> None:
+    """Fills in the defaults.
+
+    Raises:
+        InvalidArgument: names the field.
+    """
+    try:
+        read_plan(request.judge, aligned=False)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"judge.{error.field}", error.description) from None
+    if not is_prepared(request.judge):
+        raise InvalidArgument("judge.items.form", "must be PREPARED: only prepared images are compressed")
+    request.max_loss = request.max_loss if request.HasField("max_loss") else MAX_LOSS
+    request.min_crf = request.min_crf if request.HasField("min_crf") else MIN_CRF
+    request.max_crf = request.max_crf if request.HasField("max_crf") else max(MAX_CRF, request.min_crf)
+    check_range("max_loss", request.max_loss, 0, 0.5)
+    check_range("max_crf", request.max_crf, 0, 51)
+    check_range("min_crf", request.min_crf, 0, request.max_crf)
+
+
+def write_tuning(request: anomaly_pb2.TuneCompressionRequest, tuned: Tuned) -> anomaly_pb2.TuneCompressionResponse:
+    """The response."""
+    even = even_out(tuned.points)
+    return anomaly_pb2.TuneCompressionResponse(
+        crf=tuned.crf,
+        points=[_write_point(point, loss) for point, loss in zip(tuned.points, even, strict=True)],
+        raw_auroc=mean_auroc(tuned.raw),
+        prepared_auroc=mean_auroc(tuned.prepared),
+        normal_count=sum(len(trial.normals) for trial in tuned.prepared),
+        defect_count=sum(len(trial.defects) for trial in tuned.prepared),
+        defects_made_up=not request.defects.dataset,
+    )
+
+
+def _write_point(point: Point, even_loss: float) -> anomaly_pb2.RatePoint:
+    return anomaly_pb2.RatePoint(
+        crf=point.crf,
+        frame_bytes=point.frame_bytes,
+        auroc=point.auroc,
+        loss=point.loss.value,
+        loss_lower=point.loss.low,
+        loss_upper=point.loss.high,
+        even_loss=even_loss,
+    )
