@@ -157,3 +157,58 @@ def test_a_configuration_without_a_name_is_called_by_its_words():
     assert read.name == "patch-prepared-input_side.512-same_place.true"
     assert (read.engine.input_side, read.engine.same_place) == (512, True)
     assert read_configuration("padim,name=gauss", ItemFilter("screws")).name == "gauss"
+
+
+def tuning(crf):
+    response = anomaly_pb2.TuneCompressionResponse(
+        crf=crf, raw_auroc=0.9, prepared_auroc=0.95, normal_count=6, defect_count=6, defects_made_up=True
+    )
+    for tried, loss in ((20, 0.001), (33, 0.002), (34, 0.02)):
+        response.points.add(
+            crf=tried, frame_bytes=10_000 / tried, auroc=0.95 - loss, loss=loss, loss_upper=2 * loss, even_loss=loss
+        )
+    return response
+
+
+def test_encode_finds_the_rate_factor_encodes_at_it_and_draws_the_curve(server, mekiki, tmp_path):
+    def encode(request, context):
+        options = codec_pb2.EncodingOptions()
+        options.CopyFrom(request.options)
+        options.crf = options.crf or 28
+        encoding = codec_pb2.Encoding(encoding_id=f"at-{options.crf}", item_count=6, options=options)
+        ends_with(server, "EncodeDataset", codec_pb2.EncodeDatasetResponse(encoding=encoding))
+        answer, server.answers["EncodeDataset"] = server.answers["EncodeDataset"], encode
+        return answer(request, context)
+
+    server.answers["EncodeDataset"] = encode
+    ends_with(server, "TuneCompression", tuning(33))
+    result = mekiki("encode", HOSTILE, "--max-loss", 0.005, "--judge", "padim,input_side=384", "--report", tmp_path)
+    assert result.exit_code == ExitCode.DONE, result.output
+    first, second = [call.requests[0] for call in server.calls("EncodeDataset")]
+    assert (first.options.HasField("crf"), second.options.crf) == (False, 33)
+    (asked,) = [call.requests[0] for call in server.calls("TuneCompression")]
+    assert (asked.max_loss, asked.judge.padim.input_side) == (0.005, 384)
+    assert (asked.judge.items.encoding_id, list(asked.judge.items.splits)) == ("at-28", ["train"])
+    assert asked.judge.items.form == types_pb2.ITEM_FORM_PREPARED
+    page = (tmp_path / "report.html").read_text()
+    assert "At rate factor 33 a frame takes 303 bytes" in page
+    assert HOSTILE not in page
+    assert json.loads((tmp_path / "report.json").read_text())["crf"] == 33
+
+
+def test_encode_stays_at_its_rate_factor_where_every_one_costs_too_much(server, mekiki, tmp_path):
+    encoding = codec_pb2.Encoding(encoding_id="prepared-1", options=codec_pb2.EncodingOptions(crf=28))
+    ends_with(server, "EncodeDataset", codec_pb2.EncodeDatasetResponse(encoding=encoding))
+    ends_with(server, "TuneCompression", tuning(None))
+    result = mekiki("encode", "parts", "--max-loss", 0.0001, "--report", tmp_path)
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert "even rate factor 20 costs more than 0.0001" in result.stderr
+    assert len(server.calls("EncodeDataset")) == 1
+    assert "Even at rate factor 20" in (tmp_path / "report.html").read_text()
+
+
+def test_encode_refuses_a_rate_factor_that_is_both_given_and_sought(server, mekiki):
+    result = mekiki("encode", "parts", "--max-loss", 0.005, "--crf", 30)
+    assert result.exit_code == ExitCode.USAGE
+    assert "leave --crf out" in result.stderr
+    assert not server.calls("EncodeDataset")

@@ -9,9 +9,10 @@ import typer
 
 from mekiki.cli.codes import EPILOG, ExitCode
 from mekiki.cli.context import context
-from mekiki.cli.datasets import compact, encode, export, pull, push, verify
+from mekiki.cli.datasets import compact, export, pull, push, verify
 from mekiki.cli.deletion import delete
 from mekiki.cli.detectors import calibrate, enroll, forget, promote, rollback
+from mekiki.cli.encoding import encode
 from mekiki.cli.evaluation import evaluate
 from mekiki.cli.models import annotate, classify, explain, score
 from mekiki.cli.showcase import demo, sample_parts

@@ -1,24 +1,17 @@
-"""Commands about data sets: push, pull, encode, export."""
+"""Commands about data sets: push, pull, compact, verify, export."""
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mekiki import (
-    AlignmentMethod,
-    BackgroundRemoval,
-    CategoryGrouping,
     Client,
-    EncodedCategory,
-    EncodingOptions,
     ItemFilter,
     ItemForm,
     NewItem,
-    Transform,
     errors,
 )
 from mekiki._voc import VocImage, write_voc
@@ -143,55 +136,6 @@ def pull(  # noqa: PLR0913 -- a command's options
             raise typer.Exit(ExitCode.REFUSED)
 
 
-def encode(  # noqa: PLR0913 -- a command's options
-    dataset: DatasetName,
-    *,
-    original: Annotated[
-        bool, typer.Option("--original", help="The original method; of the other options --crf and --gop count.")
-    ] = False,
-    background: Annotated[BackgroundRemoval, typer.Option(help="Which pixels are the part.")] = BackgroundRemoval.AUTO,
-    alignment: Annotated[AlignmentMethod, typer.Option(help="How images are aligned.")] = AlignmentMethod.POSE,
-    transform: Annotated[
-        Transform | None, typer.Option(help="What aligning may do; default rigid, with akaze similarity.")
-    ] = None,
-    categories: Annotated[
-        CategoryGrouping, typer.Option(help="Which images share reference, mask and video.")
-    ] = CategoryGrouping.ONE,
-    blank: Annotated[bool, typer.Option(help="Blank everything outside the union of the masks.")] = True,
-    crf: Annotated[int | None, typer.Option(help="HEVC rate factor, 0 to 51; default 28.")] = None,
-    gop: Annotated[int | None, typer.Option(help="Frames a group of pictures; default 16.")] = None,
-    side: Annotated[
-        int | None, typer.Option(help="Longer side that frames are shrunk to, pixels; default none.")
-    ] = None,
-    reference: Annotated[str, typer.Option(help="Item that the others are aligned to.")] = "",
-    address: Address = DEFAULT_ADDRESS,
-    json: Json = False,
-) -> None:
-    """Make the prepared version of a data set: background removed, aligned, blanked, HEVC."""
-    options = EncodingOptions(
-        background=background,
-        alignment=alignment,
-        blank_background=blank,
-        reference_item_id=reference,
-        transform=transform,
-        categories=categories,
-        frame_side=side,
-    )
-    options = replace(EncodingOptions.original() if original else options, crf=crf, gop=gop)
-    with session(address, json=json) as (client, output):
-        made = follow(client.codec.encode_dataset(dataset, options=options), output, f"encoding {dataset}")
-        encoding = made.encoding
-        output.say(f"{made.background_description}")
-        output.say(
-            f"{encoding.encoding_id}: {encoding.item_count} items, {encoding.stored_bytes:,} bytes, "
-            f"{len(encoding.unaligned)} unaligned"
-        )
-        output.table(["category", "items", "frames", "reference", "note"], map(_tell_category, encoding.categories))
-        if encoding.unaligned:
-            output.table(["unaligned", "reason"], encoding.unaligned.items())
-        output.value(made)
-
-
 def compact(dataset: DatasetName, *, address: Address = DEFAULT_ADDRESS, json: Json = False) -> None:
     """Write the exact images that were pushed anew: alike ones together, as small as they get, none changed."""
     with session(address, json=json) as (client, output):
@@ -221,10 +165,6 @@ def verify(dataset: DatasetName, *, address: Address = DEFAULT_ADDRESS, json: Js
         output.value(found)
         if found.damages:
             raise typer.Exit(ExitCode.REFUSED)
-
-
-def _tell_category(one: EncodedCategory) -> tuple[str, int, str, str, str]:
-    return one.category or "(one)", one.item_count, f"{one.width} x {one.height}", one.reference_item_id, one.reason
 
 
 def export(

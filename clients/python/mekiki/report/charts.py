@@ -123,6 +123,50 @@ def draw_boxes(rows: Sequence[tuple[str, Sequence[float]]], title: str) -> str:
     return svg.drawing(WIDTH, bottom + 42, title, shapes)
 
 
+def draw_curve(
+    points: Sequence[tuple[float, float, tuple[float, float], str, bool]],
+    levels: Sequence[tuple[float, str]],
+    across: str,
+    title: str,
+) -> str:
+    """Return a curve over a logarithmic axis.
+
+    Args:
+        points: x, y, the interval of y, a word, and whether it is the chosen one.
+        levels: values of y that a line is drawn at, with what they mean.
+        across: what x is.
+        title: what y is.
+    """
+    left, right, top, bottom = 58.0, WIDTH - 16, 30.0, 290.0
+    ends = [end for _, _, interval, _, _ in points for end in interval]
+    low, high = _span([*ends, *(value for value, _ in levels)])
+    least, most = _span([float(np.log10(x)) for x, *_ in points])
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across_share = (float(np.log10(x)) - least) / (most - least)
+        return left + across_share * (right - left), bottom - (y - low) / (high - low) * (bottom - top)
+
+    shapes: list[str] = []
+    for tick in nice_ticks(low, high, 6):
+        height = place(points[0][0], tick)[1]
+        shapes += [svg.line(left, height, right, height), svg.text(left - 8, height + 4, f"{tick:g}", MUTED, "end")]
+    for level, words in levels:
+        height = place(points[0][0], level)[1]
+        shapes += [
+            svg.line(left, height, right, height, INK, 1.2, "5 3"),
+            svg.text(right, height - 5, words, INK, "end"),
+        ]
+    shapes.append(svg.path([place(x, y) for x, y, *_ in points], BLUE, 2))
+    for x, y, interval, word, is_chosen in points:
+        at, height = place(x, y)
+        shapes.append(svg.line(at, place(x, interval[0])[1], at, place(x, interval[1])[1], BLUE, 1.2))
+        shapes.append(svg.ring(at, height, 6, RED) if is_chosen else svg.dot(at, height, 4, BLUE))
+        shapes.append(svg.text(at + 9, height + 15, word, RED if is_chosen else INK, "start", 600))
+        shapes.append(svg.text(at, bottom + 18, f"{x:,.0f}", MUTED, "middle"))
+    shapes += [svg.text(right, bottom + 38, across, MUTED, "end"), svg.text(0, 14, title, MUTED)]
+    return svg.drawing(WIDTH, bottom + 46, title, shapes)
+
+
 def _tick_words(x: float, y: float, tick: float) -> str:
     return svg.text(x, y, f"{tick:g}", MUTED, "middle")
 
