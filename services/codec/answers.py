@@ -11,7 +11,16 @@ from services.codec.catalog import Snapshot
 from services.codec.compact import Compaction
 from services.codec.geometry import Affine, Mask
 from services.codec.items import Annotation, Item
-from services.codec.messages import ALIGNMENTS, BACKGROUNDS, GROUPINGS, REFERENCES, STATES, TRANSFORMS
+from services.codec.messages import (
+    ALIGNMENTS,
+    BACKGROUNDS,
+    CHROMAS,
+    CODECS,
+    GROUPINGS,
+    REFERENCES,
+    STATES,
+    TRANSFORMS,
+)
 from services.codec.options import Options
 from services.codec.records import Kind, Record
 from services.codec.scrub import Findings
@@ -22,6 +31,8 @@ _ALIGNMENT_NUMBERS = {name: number for number, name in ALIGNMENTS.items()}
 _TRANSFORM_NUMBERS = {name: number for number, name in TRANSFORMS.items()}
 _REFERENCE_NUMBERS = {name: number for number, name in REFERENCES.items()}
 _GROUPING_NUMBERS = {name: number for number, name in GROUPINGS.items()}
+_CODEC_NUMBERS = {name: number for number, name in CODECS.items()}
+_CHROMA_NUMBERS = {name: number for number, name in CHROMAS.items()}
 _STATE_NUMBERS = {name: number for number, name in STATES.items()}
 
 
@@ -89,6 +100,7 @@ def write_encoding(record: Record, masks: Sequence[Mask | None]) -> codec_pb2.En
         mask=only.mask if only.HasField("mask") else None,
         create_time=_write_time(record.create_time_s),
         categories=categories,
+        chroma_loss=record.chroma_loss,
     )
 
 
@@ -154,6 +166,8 @@ def _write_options(options: Options) -> codec_pb2.EncodingOptions:
         frame_side=options.frame_side or None,
         reference=codec_pb2.ReferenceChoice.Name(_REFERENCE_NUMBERS[options.reference]),  # type: ignore[arg-type]
         transform=codec_pb2.Transform.Name(_TRANSFORM_NUMBERS[options.transform]),  # type: ignore[arg-type]
+        video_codec=codec_pb2.VideoCodec.Name(_CODEC_NUMBERS[options.codec]),  # type: ignore[arg-type]
+        chroma=codec_pb2.ChromaSampling.Name(_CHROMA_NUMBERS[options.chroma]),  # type: ignore[arg-type]
         categories=codec_pb2.CategoryGrouping.Name(_GROUPING_NUMBERS[options.categories]),  # type: ignore[arg-type]
     )
 

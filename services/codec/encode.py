@@ -10,29 +10,30 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from services.codec.ahead import map_ahead
 from services.codec.background import Image, Remover
 from services.codec.catalog import Snapshot
 from services.codec.categories import Sorter
+from services.codec.chroma import choose_chroma, find_chroma_loss
 from services.codec.dataset import Datasets
 from services.codec.encoding import Encodings, locate, write_items, write_pictures, write_record
 from services.codec.geometry import Mask
-from services.codec.grouping import Grouper, main_label
-from services.codec.items import Item, Pixels, sort_by_place
+from services.codec.grouping import Grouper
+from services.codec.items import Item, sort_by_place
 from services.codec.notes import Notes, Placed
 from services.codec.options import Options, fill_options
-from services.codec.order import describe
-from services.codec.prepare import Blanking, Placement, Placer, Recipe, make_recipe, prepare
+from services.codec.prepare import Placement, Recipe, prepare
 from services.codec.progress import Progress
 from services.codec.reading import OriginalReader
 from services.codec.records import EncodedItem, Kind, Record, Unaligned
-from services.codec.reference import default_margin
 from services.codec.segments import Segments
 from services.codec.storage import Body, Store
-from services.codec.video import Video, encode_lossy
+from services.codec.video import Video
+from services.codec.video_encode import encode_lossy
+from services.codec.work import Work, choose_margin, find_category, make_recipes, place_image
 from services.runtime.errors import DataLoss, FailedPrecondition, Unavailable
 from services.runtime.logs import get_logger
 
@@ -40,18 +41,6 @@ FILE_FRAMES = 256
 """Frames of one video file, about: what is encoded again at most after a worker was lost."""
 CHECKPOINT_EVERY_S = 10.0
 _ENCODER_TRIES = 3
-
-
-@dataclass(frozen=True, eq=False)
-class _Work:
-    """What stays the same throughout."""
-
-    snapshot: Snapshot
-    options: Options
-    remover: Remover | None
-    sorter: Sorter
-    originals: OriginalReader
-    folder: str
 
 
 class Encoder:
@@ -96,7 +85,7 @@ class Encoder:
         if not _is_published(snapshot, notes.token):
             work = self._prepare(snapshot, options, remover, notes)
             self._place_all(work, notes)
-            recipes = _make_recipes(work, notes)
+            recipes = make_recipes(work, notes)
             self._encode_all(work, recipes, notes)
             self._write(work, recipes, notes)
         return self._publish(snapshot, notes.token)
@@ -113,7 +102,7 @@ class Encoder:
                     return notes, self._datasets.open_version(newest.name, notes.version)
         return Notes(newest.number), newest
 
-    def _prepare(self, snapshot: Snapshot, options: Options, remover: Remover | None, notes: Notes) -> _Work:
+    def _prepare(self, snapshot: Snapshot, options: Options, remover: Remover | None, notes: Notes) -> Work:
         # What was used in the end, not "auto": test images are to be treated alike for ever.
         background = "none" if remover is None else remover.method
         options = replace(fill_options(snapshot, options), background=background)
@@ -124,19 +113,22 @@ class Encoder:
         placers = {category.name: grouper.open_placer(category) for category in notes.categories}
         if options.categories == "one":
             [category] = notes.categories
-            margin = _choose_margin(options, placers[category.name])
+            margin = choose_margin(options, placers[category.name])
             options = replace(options, reference_item_id=category.reference_item_id, mask_margin=margin)
         reader = OriginalReader(self._datasets, snapshot)
-        return _Work(snapshot, options, remover, Sorter(placers), reader, locate(snapshot, notes.token))
+        if notes.chroma_loss is None:
+            notes.chroma_loss = find_chroma_loss(reader.read, snapshot.items.values())
+        options = replace(options, chroma=choose_chroma(options.chroma, options.codec, notes.chroma_loss))
+        return Work(snapshot, options, remover, Sorter(placers), reader, locate(snapshot, notes.token))
 
-    def _place_all(self, work: _Work, notes: Notes) -> None:
+    def _place_all(self, work: Work, notes: Notes) -> None:
         """Looks at every image that the notes do not know yet."""
         todo = sort_by_place(item for item in work.snapshot.items.values() if not notes.has_seen(item.item_id))
         splits = work.options.reference_splits
 
         def place(item: Item) -> tuple[Placed, Mask | None] | DataLoss:
             try:
-                return _place(work.originals.read(item).pixels, _find_category(work, item), work.sorter)
+                return place_image(work.originals.read(item).pixels, find_category(work, item), work.sorter)
             except DataLoss as error:
                 return error
 
@@ -152,7 +144,7 @@ class Encoder:
         if not notes.placed:
             raise FailedPrecondition("EMPTY_DATASET", "no item of the data set can be read")
 
-    def _encode_all(self, work: _Work, recipes: Mapping[str, Recipe], notes: Notes) -> None:
+    def _encode_all(self, work: Work, recipes: Mapping[str, Recipe], notes: Notes) -> None:
         """Writes the files that the notes do not know yet."""
         segments = Segments(self._store, work.folder)
         length = max(1, FILE_FRAMES // work.options.gop) * work.options.gop
@@ -178,17 +170,17 @@ class Encoder:
         """Encodes a run of frames; again where the encoder fails, which was seen once in some hundred runs."""
         for _ in range(_ENCODER_TRIES - 1):
             try:
-                return encode_lossy(self._count(draw(), done, total), options.crf, options.gop)
+                return encode_lossy(self._count(draw(), done, total), options.rate)
             except Unavailable as error:
                 get_logger().warning("encoding again", reason=error.message)
-        return encode_lossy(self._count(draw(), done, total), options.crf, options.gop)
+        return encode_lossy(self._count(draw(), done, total), options.rate)
 
     def _count(self, frames: Iterable[Image], done: int, total: int) -> Iterator[Image]:
         for number, frame in enumerate(frames, start=done + 1):
             yield frame
             self._progress.report("encoding video", number, total)
 
-    def _write(self, work: _Work, recipes: Mapping[str, Recipe], notes: Notes) -> None:
+    def _write(self, work: Work, recipes: Mapping[str, Recipe], notes: Notes) -> None:
         items = notes.list_encoded(work.snapshot.items, recipes)
         stored = notes.stored_bytes
         pictures = {}
@@ -221,37 +213,6 @@ class Encoder:
             self._saved = time.monotonic()
 
 
-def _find_category(work: _Work, item: Item) -> str | None:
-    """Returns the category that an item is said to be of; None where its looks decide."""
-    if work.options.categories != "label" or main_label(item) not in work.sorter.placers:
-        return None
-    return main_label(item)
-
-
-def _place(pixels: Pixels, category: str | None, sorter: Sorter) -> tuple[Placed, Mask | None]:
-    """Returns how an image lies on the canvas of its category, and its mask there."""
-    found = sorter.sort(pixels, category)
-    placer, placement = sorter.placers[found.category], found.placement
-    small = describe(found.image, placement.alignment.affine, placer.canvas_width, placer.canvas_height)
-    return Placed(found.category, placement.alignment, small), placer.draw_mask(placement)
-
-
-def _make_recipes(work: _Work, notes: Notes) -> dict[str, Recipe]:
-    """Returns the recipes of the categories that have items, in their order."""
-    blank: Blanking = "union" if work.options.blank_background else "none"
-    used = {placed.category for placed in notes.placed.values()}
-    recipes = {}
-    for name, placer in work.sorter.placers.items():
-        if name in used:
-            margin, side = _choose_margin(work.options, placer), work.options.frame_side
-            recipes[name] = make_recipe(placer, notes.unions.get(name), blank, margin, side)
-    return recipes
-
-
-def _choose_margin(options: Options, placer: Placer) -> int:
-    return options.mask_margin if options.mask_margin >= 0 else default_margin(placer.reference)
-
-
 def _cut(names: list[str], size: int) -> list[list[str]]:
     return [names[start : start + size] for start in range(0, len(names), size)]
 
@@ -261,7 +222,7 @@ def _is_published(snapshot: Snapshot, token: str) -> bool:
 
 
 def _describe(
-    work: _Work,
+    work: Work,
     recipes: Mapping[str, Recipe],
     notes: Notes,
     pictures: Mapping[str, dict[str, str]],
@@ -297,4 +258,5 @@ def _describe(
             for name, recipe in recipes.items()
         ),
         create_time_s=time.time(),
+        chroma_loss=notes.chroma_loss or 0.0,
     )

@@ -11,9 +11,17 @@ from mekiki.types.v1 import types_pb2
 from services.codec.align import Transform
 from services.codec.changes import Change
 from services.codec.items import Annotation, Item
-from services.codec.options import USUAL_TRANSFORM, AlignmentMethod, Grouping, Options, ReferenceChoice
+from services.codec.options import (
+    USUAL_TRANSFORM,
+    AlignmentMethod,
+    ChromaChoice,
+    Grouping,
+    Options,
+    ReferenceChoice,
+)
 from services.codec.preview import Wanted
 from services.codec.reading import Selection
+from services.codec.video_encode import LARGEST_CRF, Codec
 from services.runtime.errors import InvalidArgument
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -21,13 +29,16 @@ TEXT_LIMIT = 255
 LIST_LIMIT = 10_000
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 PREVIEW_LIMIT = 512
-DEFAULT_CRF, DEFAULT_GOP = 28, 16
+DEFAULT_GOP = 16
+DEFAULT_CRF: dict[Codec, int] = {"hevc": 28, "av1": 40}
 
 BACKGROUNDS = {0: "auto", 1: "auto", 2: "none", 3: "contrast", 4: "rembg"}
 ALIGNMENTS: dict[int, AlignmentMethod] = {0: "pose", 1: "pose", 2: "akaze", 3: "none"}
 TRANSFORMS: dict[int, Transform] = {1: "rigid", 2: "similarity", 3: "affine"}
 REFERENCES: dict[int, ReferenceChoice] = {0: "medoid", 1: "medoid", 2: "first"}
 GROUPINGS: dict[int, Grouping] = {0: "one", 1: "one", 2: "label", 3: "looks"}
+CODECS: dict[int, Codec] = {0: "hevc", 1: "hevc", 2: "av1"}
+CHROMAS: dict[int, ChromaChoice] = {0: "auto", 1: "420", 2: "444"}
 STATES = {0: "proposed", 1: "proposed", 2: "accepted", 3: "rejected"}
 _UPDATABLE = ("labels", "group", "split", "annotations")
 
@@ -112,8 +123,8 @@ def read_preview(request: codec_pb2.PreviewEncodingRequest) -> Wanted:
     """Returns what is to be shown; raises InvalidArgument, naming the field."""
     if not 1 <= len(request.item_ids) <= PREVIEW_LIMIT:
         raise InvalidArgument("item_ids", f"must be 1 to {PREVIEW_LIMIT}, are {len(request.item_ids)}")
-    if not 0 <= request.crf <= 51:
-        raise InvalidArgument("crf", f"must be 0 to 51, is {request.crf}")
+    if not 0 <= request.crf <= max(LARGEST_CRF.values()):
+        raise InvalidArgument("crf", f"must be 0 to {max(LARGEST_CRF.values())}, is {request.crf}")
     return Wanted(read_name(request.dataset), request.encoding_id, tuple(request.item_ids), request.crf)
 
 
@@ -159,16 +170,20 @@ def read_options(options: codec_pb2.EncodingOptions) -> Options:
         ("transform", options.transform, {0: "", **TRANSFORMS}),
         ("reference", options.reference, REFERENCES),
         ("categories", options.categories, GROUPINGS),
+        ("video_codec", options.video_codec, CODECS),
+        ("chroma", options.chroma, CHROMAS),
     ):
         if value not in known:
             raise InvalidArgument(f"options.{field}", f"must be a known value, is {value}")
-    alignment = ALIGNMENTS[options.alignment]
+    alignment, codec = ALIGNMENTS[options.alignment], CODECS[options.video_codec]
+    if codec == "av1" and CHROMAS[options.chroma] == "444":
+        raise InvalidArgument("options.chroma", "must be 4:2:0 or left open with AV1, is 4:4:4")
     return Options(
         background=BACKGROUNDS[options.background],
         alignment=alignment,
         transform=TRANSFORMS.get(options.transform, USUAL_TRANSFORM[alignment]),
         blank_background=options.blank_background if options.HasField("blank_background") else True,
-        crf=_read_limited(options, "crf", DEFAULT_CRF, 0, 51),
+        crf=_read_limited(options, "crf", DEFAULT_CRF[codec], 0, LARGEST_CRF[codec]),
         gop=_read_limited(options, "gop", DEFAULT_GOP, 1, 250),
         reference=REFERENCES[options.reference],
         reference_item_id=options.reference_item_id,
@@ -176,6 +191,8 @@ def read_options(options: codec_pb2.EncodingOptions) -> Options:
         mask_margin=_read_limited(options, "mask_margin", -1, 0, 1000),
         categories=GROUPINGS[options.categories],
         frame_side=_read_limited(options, "frame_side", 0, 64, 16_384),
+        codec=codec,
+        chroma=CHROMAS[options.chroma],
     )
 
 

@@ -39,6 +39,7 @@ class Notes:
         token: names the encoding's folder, which is nobody else's.
         saved_s: when they were last kept, seconds since 1970.
         categories: None until they are found.
+        chroma_loss: None until it is measured.
         placed: the items by identifier.
         unions: by category, of the masks so far, on its canvas.
         unreadable: items that are damaged.
@@ -50,6 +51,7 @@ class Notes:
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     saved_s: float = 0.0
     categories: list[Category] | None = None
+    chroma_loss: float | None = None
     placed: dict[str, Placed] = field(default_factory=dict)
     unions: dict[str, Mask] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)

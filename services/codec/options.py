@@ -6,10 +6,12 @@ from typing import Literal
 from services.codec.align import Transform
 from services.codec.catalog import Snapshot
 from services.codec.items import Item
+from services.codec.video_encode import Codec, Rate
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 
 AlignmentMethod = Literal["pose", "akaze", "none"]
 ReferenceChoice = Literal["medoid", "first"]
+ChromaChoice = Literal["auto", "420", "444"]
 Grouping = Literal["one", "label", "looks"]
 
 USUAL_TRANSFORM: dict[AlignmentMethod, Transform] = {"pose": "rigid", "akaze": "similarity", "none": "rigid"}
@@ -24,7 +26,7 @@ class Options:
         alignment: the method.
         transform: what it may do to an image.
         blank_background: whether what lies outside the union of the masks is blanked.
-        crf: x265's rate factor, 0 to 51.
+        crf: the encoder's rate factor, 0 to 51 of HEVC, 63 of AV1.
         gop: frames a group of pictures.
         reference: how references are chosen.
         reference_item_id: the reference, instead; only where there is one category.
@@ -32,6 +34,8 @@ class Options:
         mask_margin: pixels by which union masks are widened; -1: as `default_margin` says.
         categories: how items are grouped into kinds of parts.
         frame_side: longer side that frames are shrunk to, pixels; 0: none is.
+        codec: of the video.
+        chroma: resolution of its colour; "auto": as `chroma` finds, never in a record.
     """
 
     background: str
@@ -46,6 +50,13 @@ class Options:
     mask_margin: int
     categories: Grouping
     frame_side: int = 0
+    codec: Codec = "hevc"
+    chroma: ChromaChoice = "auto"
+
+    @property
+    def rate(self) -> Rate:
+        """How the videos are made, once the chroma is known."""
+        return Rate(self.crf, self.gop, self.codec, "444" if self.chroma == "444" else "420")
 
 
 def fill_options(snapshot: Snapshot, options: Options) -> Options:

@@ -33,13 +33,13 @@ from services.codec.geometry import (
 )
 from services.codec.options import USUAL_TRANSFORM, AlignmentMethod
 from services.codec.reference import Reference, to_eight_bits
+from services.codec.video_encode import LEAST_LOSSY_SIDE
 from services.runtime.errors import InvalidArgument
 
 Blanking = Literal["union", "own", "none"]
 
 _CANVAS_MARGIN = 0.25
 _FRAME_STEP = 16  # HEVC's blocks; also keeps both sides even, which 4:2:0 needs
-_LEAST_FRAME = 64  # of a few blocks alone x265 now and then makes a stream that MP4 cannot hold
 
 
 class View(NamedTuple):
@@ -165,7 +165,11 @@ def make_recipe(placer: Placer, union: Mask | None, blank: Blanking, margin: int
         margin: pixels by which the union is widened.
         side: frames that are longer are shrunk to it, pixels; 0: none is.
     """
-    frame, width, height = IDENTITY, max(placer.canvas_width, _LEAST_FRAME), max(placer.canvas_height, _LEAST_FRAME)
+    frame, width, height = (
+        IDENTITY,
+        max(placer.canvas_width, LEAST_LOSSY_SIDE),
+        max(placer.canvas_height, LEAST_LOSSY_SIDE),
+    )
     fill = find_border_colour(placer.reference.image)
     is_empty = union is None or not union.any()
     if union is not None and not is_empty:
@@ -231,7 +235,8 @@ def _cut_frame(mask: Mask) -> tuple[Affine, int, int]:
     """Returns the map from the canvas to the frame around a mask, and the frame's width and height."""
     x_min, y_min, x_max, y_max = find_bounds(mask)
     width, height = (
-        max(_LEAST_FRAME, math.ceil(length / _FRAME_STEP) * _FRAME_STEP) for length in (x_max - x_min, y_max - y_min)
+        max(LEAST_LOSSY_SIDE, math.ceil(length / _FRAME_STEP) * _FRAME_STEP)
+        for length in (x_max - x_min, y_max - y_min)
     )
     left, top = (x_min + x_max - width) // 2, (y_min + y_max - height) // 2
     return np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]]), width, height
@@ -243,7 +248,7 @@ def _shrink_frame(frame: Affine, width: int, height: int, side: int) -> tuple[Af
         return frame, width, height
     factor = side / max(width, height)
     small_width, small_height = (
-        max(_LEAST_FRAME, math.ceil(factor * length / _FRAME_STEP) * _FRAME_STEP) for length in (width, height)
+        max(LEAST_LOSSY_SIDE, math.ceil(factor * length / _FRAME_STEP) * _FRAME_STEP) for length in (width, height)
     )
     middle = np.array(
         [[1.0, 0.0, (small_width - factor * width) / 2], [0.0, 1.0, (small_height - factor * height) / 2]]

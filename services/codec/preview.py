@@ -1,7 +1,7 @@
 """Prepared pixels at another rate: prepared anew, encoded, decoded, and kept nowhere."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 
@@ -11,7 +11,8 @@ from services.codec.encoding import Preparer
 from services.codec.model import Codec
 from services.codec.reading import OriginalReader
 from services.codec.records import EncodedItem
-from services.codec.video import decode_video, encode_lossy
+from services.codec.video import decode_video
+from services.codec.video_encode import encode_lossy
 from services.runtime.errors import NotFound
 
 
@@ -52,7 +53,7 @@ def preview(codec: Codec, wanted: Wanted) -> Iterator[Frame]:
     draw = partial(_draw, OriginalReader(codec.datasets, snapshot), preparer)
     for _, members in groupby(items, key=lambda item: item.category):
         run = list(members)
-        video = encode_lossy(map_ahead(draw, run, 2), wanted.crf, record.options.gop)
+        video = encode_lossy(map_ahead(draw, run, 2), replace(record.options.rate, crf=wanted.crf))
         sizes = [gop.sizes[gop.order.index(place)] for gop in video.index.gops for place in range(len(gop.sizes))]
         for item, pixels, size in zip(run, decode_video(video), sizes, strict=True):
             yield Frame(item.item_id, pixels, size)

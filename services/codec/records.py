@@ -63,6 +63,7 @@ class Record:
         items_sha256: of the list of items, as it lies in the store.
         categories: at least one, the one with the most candidates for the reference first.
         create_time_s: seconds since 1970.
+        chroma_loss: what halving the colour's resolution takes from it at most; see `measure_chroma_loss`.
     """
 
     encoding_id: str
@@ -76,6 +77,7 @@ class Record:
     items_sha256: str
     categories: tuple[Kind, ...]
     create_time_s: float
+    chroma_loss: float
 
 
 @dataclass(frozen=True)

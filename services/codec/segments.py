@@ -23,7 +23,8 @@ from services.codec.items import Content, Pixels, Place
 from services.codec.segment_index import Index, index_from_json, stills_to_json, video_to_json
 from services.codec.stills import decode_png, decode_still, encode_png, encode_still, encode_stills
 from services.codec.storage import Body, Store, create, create_twice
-from services.codec.video import Gop, Video, can_encode, decode_frame, decode_gop, encode_exact
+from services.codec.video import Gop, Video, decode_frame, decode_gop
+from services.codec.video_encode import can_encode, encode_exact
 from services.runtime.errors import DataLoss, InvalidArgument, NotFound
 from services.runtime.sealed import read_sealed, seal, unseal
 

@@ -19,7 +19,7 @@ from PIL import Image
 from services.codec.changes import NewItem
 from services.codec.compact import Compactor
 from services.codec.dataset import Datasets
-from services.codec.video import can_encode, encode_exact
+from services.codec.video_encode import can_encode, encode_exact
 from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
 from tests.bench.detectors import find_data

@@ -15,7 +15,8 @@ from services.codec.options import AlignmentMethod
 from services.codec.order import describe, order_by_likeness
 from services.codec.prepare import Blanking, Placement, Placer, Recipe, make_recipe, prepare
 from services.codec.reference import default_margin, open_reference
-from services.codec.video import decode_video, encode_lossy
+from services.codec.video import decode_video
+from services.codec.video_encode import Rate, encode_lossy
 
 Picture = NDArray[np.uint8]  # (h, w) or (h, w, 3)
 CONTRAST = open_remover("contrast", None, Path("/"))
@@ -88,7 +89,7 @@ def prepare_set(pictures: list[Picture], way: Way) -> PreparedSet:
 
 def compress(frames: list[Picture], crf: int, gop: int) -> tuple[int, list[Picture]]:
     """Encodes frames to HEVC; returns the bytes, and the frames as they come back."""
-    video = encode_lossy(frames, crf, gop)
+    video = encode_lossy(frames, Rate(crf, gop))
     return len(video.data), list(decode_video(video))
 
 

@@ -31,12 +31,14 @@ from mekiki._values.encoding import (
     AlignmentMethod,
     BackgroundRemoval,
     CategoryGrouping,
+    ChromaSampling,
     EncodedCategory,
     EncodedDataset,
     Encoding,
     EncodingOptions,
     ReferenceChoice,
     Transform,
+    VideoCodec,
 )
 from mekiki._values.engine import Engine, MetricEngine, MetricLoss, MetricRecipe, PadimEngine, PatchEngine
 from mekiki._values.evaluation import (
@@ -79,6 +81,7 @@ __all__ = [
     "BoxFit",
     "Calibration",
     "CategoryGrouping",
+    "ChromaSampling",
     "Classification",
     "Classifier",
     "Client",
@@ -143,6 +146,7 @@ __all__ = [
     "TrialSeries",
     "Verdict",
     "Verification",
+    "VideoCodec",
     "WeightsOrigin",
     "errors",
     "find_context",

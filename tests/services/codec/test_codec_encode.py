@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from codec_parts import PAPER, draw_parts
 
-from services.codec import encode, video
+from services.codec import encode, video_encode
 from services.codec.changes import Change, NewItem
 from services.codec.encode import Encoder
 from services.codec.encoding import Encodings
@@ -203,14 +203,14 @@ def test_reading_everything_decodes_every_gop_once(codec, store, monkeypatch):
 @pytest.mark.parametrize(("failures", "succeeds"), [(2, True), (3, False)])
 def test_an_encoder_that_fails_now_and_then_is_asked_again(codec, store, monkeypatch, failures, succeeds):
     left = [av.error.PatchWelcomeError(1, "not yet implemented")] * failures
-    encode_frames = video._encode
+    encode_frames = video_encode._encode
 
     def fail(*args):
         if left and args[2] == "libx265":
             raise left.pop()
         return encode_frames(*args)
 
-    monkeypatch.setattr(video, "_encode", fail)
+    monkeypatch.setattr(video_encode, "_encode", fail)
     if succeeds:
         assert make(codec, store).item_count == 11
     else:

@@ -304,7 +304,7 @@ async def test_a_preview_comes_as_a_stream_and_bad_requests_are_refused(client, 
     shapes = {item.item.item_id: item.pixels.shape async for item in client.codec.read_items(wanted)}
     shown = [frame async for frame in client.codec.preview_encoding("parts", names, 40)]
     assert {frame.item_id: frame.pixels.shape for frame in shown} == {name: shapes[name] for name in names}
-    for asked, crf, complaint in (([], 30, "item_ids"), (names, 52, "must be 0 to 51, is 52")):
+    for asked, crf, complaint in (([], 30, "item_ids"), (names, 52, "must be 0 to 51 of hevc, is 52")):
         with pytest.raises(mekiki.errors.InvalidArgument, match=complaint):
             [frame async for frame in client.codec.preview_encoding("parts", asked, crf)]
 

@@ -58,6 +58,26 @@ class Transform(StrEnum):
     """Turn, shift, scale, stretch and shear."""
 
 
+class VideoCodec(StrEnum):
+    """How prepared frames are compressed."""
+
+    HEVC = "hevc"
+    """H.265."""
+
+    AV1 = "av1"
+    """Free of royalties; its colour has half the resolution."""
+
+
+class ChromaSampling(StrEnum):
+    """Resolution of a video's colour."""
+
+    HALF = "420"
+    """Half of the brightness's, both ways (4:2:0)."""
+
+    FULL = "444"
+    """The brightness's (4:4:4); of HEVC only."""
+
+
 class ReferenceChoice(StrEnum):
     """Which item the others are brought to."""
 
@@ -91,7 +111,7 @@ class EncodingOptions:
     """Blank everything outside the union of the parts' masks; default true."""
 
     crf: int | None = None
-    """HEVC rate factor, 0 (largest) to 51 (smallest); default 28."""
+    """Rate factor, 0 (largest) to 51 (smallest) of HEVC, default 28; to 63 of AV1, default 40."""
 
     gop: int | None = None
     """Frames a group of pictures: what a random read decodes at most, 1 to 250; default 16."""
@@ -114,6 +134,10 @@ class EncodingOptions:
     frame_side: int | None = None
     """Frames whose longer side is longer are shrunk to it, pixels, 64 to 16384; default: none is. Detectors look at a
     few hundred pixels, and what they do not see costs bytes."""
+
+    video_codec: VideoCodec = VideoCodec.HEVC
+    chroma: ChromaSampling | None = None
+    """Default FULL where halving it would take much from some image, see `Encoding.chroma_loss`, else HALF."""
 
     @classmethod
     def original(cls) -> Self:
@@ -142,6 +166,8 @@ class EncodingOptions:
             transform=Transform(word) if (word := word_of(codec_pb2.Transform, options.transform)) else None,
             categories=CategoryGrouping(word_of(codec_pb2.CategoryGrouping, options.categories) or "one"),
             frame_side=options.frame_side if options.HasField("frame_side") else None,
+            video_codec=VideoCodec(word_of(codec_pb2.VideoCodec, options.video_codec) or "hevc"),
+            chroma=ChromaSampling(word) if (word := word_of(codec_pb2.ChromaSampling, options.chroma)) else None,
         )
 
     def to_proto(self) -> codec_pb2.EncodingOptions:
@@ -159,6 +185,8 @@ class EncodingOptions:
             transform=number_of(codec_pb2.Transform, self.transform or ""),
             categories=number_of(codec_pb2.CategoryGrouping, self.categories),
             frame_side=self.frame_side,
+            video_codec=number_of(codec_pb2.VideoCodec, self.video_codec),
+            chroma=number_of(codec_pb2.ChromaSampling, self.chroma or ""),
         )
 
 
@@ -212,6 +240,9 @@ class Encoding:
     """Its kinds of parts, at least one."""
 
     create_time: datetime
+    chroma_loss: float
+    """What halving the resolution of colour takes from it, in the worst block of 16 x 16 pixels of 32 images, grey
+    levels; 0 of grey images."""
 
     @classmethod
     def from_proto(cls, encoding: codec_pb2.Encoding) -> Self:
@@ -225,6 +256,7 @@ class Encoding:
             stored_bytes=encoding.stored_bytes,
             categories=tuple(map(EncodedCategory.from_proto, encoding.categories)),
             create_time=time_of(encoding.create_time),
+            chroma_loss=encoding.chroma_loss,
         )
 
 

@@ -10,6 +10,7 @@ from mekiki import (
     AlignmentMethod,
     BackgroundRemoval,
     CategoryGrouping,
+    ChromaSampling,
     Client,
     CompressionTuning,
     Configuration,
@@ -20,6 +21,7 @@ from mekiki import (
     ItemForm,
     RatePoint,
     Transform,
+    VideoCodec,
 )
 from mekiki.cli.datasets import DatasetName
 from mekiki.cli.output import Output
@@ -43,7 +45,13 @@ def encode(  # noqa: PLR0913 -- a command's options
         CategoryGrouping, typer.Option(help="Which images share reference, mask and video.")
     ] = CategoryGrouping.ONE,
     blank: Annotated[bool, typer.Option(help="Blank everything outside the union of the masks.")] = True,
-    crf: Annotated[int | None, typer.Option(help="HEVC rate factor, 0 to 51; default 28.")] = None,
+    codec: Annotated[VideoCodec, typer.Option(help="Of the video.")] = VideoCodec.HEVC,
+    chroma: Annotated[
+        ChromaSampling | None, typer.Option(help="Resolution of its colour; default by what that would lose.")
+    ] = None,
+    crf: Annotated[
+        int | None, typer.Option(help="Rate factor, 0 to 51 of HEVC, default 28; 0 to 63 of AV1, default 40.")
+    ] = None,
     gop: Annotated[int | None, typer.Option(help="Frames a group of pictures; default 16.")] = None,
     side: Annotated[
         int | None, typer.Option(help="Longer side that frames are shrunk to, pixels; default none.")
@@ -73,6 +81,8 @@ def encode(  # noqa: PLR0913 -- a command's options
         transform=transform,
         categories=categories,
         frame_side=side,
+        video_codec=codec,
+        chroma=chroma,
     )
     options = replace(EncodingOptions.original() if original else options, crf=crf, gop=gop)
     with session(address, json=json) as (client, output):
