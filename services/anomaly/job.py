@@ -73,7 +73,7 @@ def run_trials(request: anomaly_pb2.RunTrialsRequest, job: Job) -> anomaly_pb2.R
 def tune_compression(request: anomaly_pb2.TuneCompressionRequest, job: Job) -> anomaly_pb2.TuneCompressionResponse:
     """Find the largest rate factor at which a detector judges no worse."""
     with mekiki.Client(job.settings.codec_address, options=worker_options(job.settings)) as codec:
-        return write_tuning(request, Tuner(request, codec, job).tune())
+        return write_tuning(Tuner(request, codec, job).tune())
 
 
 def _open_detector(catalogue: Catalogue, detector: str, settings: AnomalySettings) -> tuple[Entry, Detector]:

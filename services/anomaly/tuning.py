@@ -7,14 +7,12 @@ rate factor is judged by the same images, so what differs is what compression di
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,19 +21,24 @@ from mekiki.anomaly.v1 import anomaly_pb2
 from mekiki.types.v1 import types_pb2
 from services.anomaly.calibrate import group_items
 from services.anomaly.faults import make_fault
+from services.anomaly.frame_files import FrameFiles
 from services.anomaly.frames import Framing, Placement, narrow, resize
 from services.anomaly.learning import find_category, find_encoding, frame_category, is_aligned, open_model
 from services.anomaly.model import Detector, choose_device
 from services.anomaly.plan_messages import read_plan
 from services.anomaly.rate_search import Point, Trial, mean_auroc, measure_loss, search
 from services.anomaly.trials import fill_bank
-from services.runtime.errors import FailedPrecondition, InvalidArgument, Unavailable
+from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.worker import Job
 
 SAMPLE = 240
 SEEDS = 3
 HELD_OUT = 0.25
 LEAST_NORMALS = 16
+STRENGTHS = (1, 2, 4, 8, 16)
+FOUND = 0.95
+"""AUROC without compression from which defects are strong enough: what is hardly found at all says little of loss."""
+
 RAW_SIDE = 2048
 """Longer side at which images are kept as sent: no detector looks at more than half of it."""
 
@@ -50,6 +53,7 @@ class Tuned:
     points: tuple[Point, ...]
     raw: tuple[Trial, ...]
     prepared: tuple[Trial, ...]
+    strength: int  # of the defects that were made up; 0: they were given
 
 
 @dataclass(frozen=True)
@@ -68,24 +72,6 @@ class _Judged:
     trials: tuple[Trial, ...]
 
 
-class Frames:
-    """Images in files, lossless: they are too many for the memory."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = Path(folder)
-        self._numbers: dict[str, int] = {}
-
-    def put(self, name: str, pixels: Pixels) -> None:
-        """Keeps the image of that name, in place of another one."""
-        number = self._numbers.setdefault(name, len(self._numbers))
-        if not cv2.imwrite(str(self._folder / f"{number}.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-            raise Unavailable(f"{self._folder} cannot be written to")
-
-    def get(self, name: str) -> Pixels:
-        """Returns it."""
-        return np.asarray(cv2.imread(str(self._folder / f"{self._numbers[name]}.png"), cv2.IMREAD_UNCHANGED))
-
-
 class Tuner:
     """Tunes the compression of one data set.
 
@@ -102,6 +88,7 @@ class Tuner:
         self._job = job
         self._encoding = find_encoding(codec, request.judge.items)
         self._framing = frame_category(find_category(self._encoding, request.judge.items.category))
+        self._placements: dict[str, Placement] = {}
         kept = job.load_checkpoint()
         self._known: dict[str, _Judged] = {} if kept is None else _from_json(kept)
 
@@ -113,13 +100,12 @@ class Tuner:
             MekikiError: an item cannot be read or prepared.
         """
         normals = self._choose_normals()
-        tests = [self._hold_out(normals, seed) for seed in range(SEEDS)]
         names = [item.item_id for item in normals]
         with TemporaryDirectory() as one, TemporaryDirectory() as two, TemporaryDirectory() as three:
-            raw, prepared, compressed = Frames(one), Frames(two), Frames(three)
-            tests = self._collect(names, tests, raw, prepared)
+            raw, prepared, compressed = FrameFiles(one), FrameFiles(two), FrameFiles(three)
+            self._add_all(self._read(names), len(names), raw, prepared)
+            tests, strength, base = self._find_tests(normals, raw, prepared)
             unprepared = self._recall("raw", lambda: self._score(names, raw, tests, raw, is_raw=True))
-            base = self._recall("prepared", lambda: self._score(names, prepared, tests, prepared))
 
             def measure(crf: int) -> Point:
                 def judge() -> _Judged:
@@ -132,7 +118,7 @@ class Tuner:
 
             request = self._request
             crf, points = search(request.min_crf, request.max_crf, request.max_loss, measure)
-        return Tuned(crf, points, unprepared.trials, base.trials)
+        return Tuned(crf, points, unprepared.trials, base.trials, strength)
 
     def _choose_normals(self) -> list[mekiki.Item]:
         """As many normals as are used, evenly from all that lie on the reference."""
@@ -144,7 +130,7 @@ class Tuner:
             raise FailedPrecondition("TOO_FEW_NORMALS", f"{found}, at least {LEAST_NORMALS} are needed")
         return few
 
-    def _hold_out(self, normals: Sequence[mekiki.Item], seed: int) -> _Tests:
+    def _hold_out(self, normals: Sequence[mekiki.Item], seed: int) -> tuple[str, ...]:
         """A quarter of the normals; photos of one part are held out together."""
         groups = group_items(normals)
         chosen: list[str] = []
@@ -153,48 +139,78 @@ class Tuner:
                 chosen += groups[place]
         if len(chosen) == len(normals):
             raise FailedPrecondition("TOO_FEW_NORMALS", "the normals are of one group: nothing to compare it with")
-        return _Tests(tuple(sorted(chosen)), ())
+        return tuple(sorted(chosen))
 
-    def _collect(self, names: Sequence[str], tests: Sequence[_Tests], raw: Frames, prepared: Frames) -> list[_Tests]:
-        """Reads and prepares all images, makes the defects, and says which there are."""
-        made: list[list[str]] = [[] for _ in tests]
-        for number, (name, pixels) in enumerate(self._read(names)):
-            self._job.report("preparing images", number, len(names))
-            part = self._add(name, pixels, raw, prepared)
-            for seed, each in enumerate(tests):
-                if name in each.normals and not self._has_defects:
-                    random = np.random.default_rng([self._judge.seed, seed, zlib.crc32(name.encode())])
-                    made[seed].append(f"{seed}/{name}")
-                    self._add(made[seed][-1], make_fault(pixels, part, random), raw, prepared)
-        if self._has_defects:
+    def _find_tests(
+        self, normals: Sequence[mekiki.Item], raw: FrameFiles, prepared: FrameFiles
+    ) -> tuple[list[_Tests], int, _Judged]:
+        """Finds what to judge: given defects, or made-up ones, just so strong that the detector finds them.
+
+        Returns:
+            The tests of each seed, the strength of the defects, and the scores without compression.
+        """
+        names = [item.item_id for item in normals]
+        held_out = [self._hold_out(normals, seed) for seed in range(SEEDS)]
+        if self._request.defects.dataset:
             given = self._add_given(raw, prepared)
-            return [replace(each, defects=given) for each in tests]
-        return [replace(each, defects=tuple(names)) for each, names in zip(tests, made, strict=True)]
+            tests = [_Tests(each, given) for each in held_out]
+            return tests, 0, self._recall("prepared", lambda: self._score(names, prepared, tests, prepared))
+        for strength in STRENGTHS:
+            tests = [
+                _Tests(each, self._add_faults(each, seed, strength, raw, prepared))
+                for seed, each in enumerate(held_out)
+            ]
+            judge = partial(self._score, names, prepared, tests, prepared)
+            base = self._recall(f"prepared, strength {strength}", judge)
+            if mean_auroc(base.trials) >= FOUND:
+                break
+        return tests, strength, base
 
-    def _add_given(self, raw: Frames, prepared: Frames) -> tuple[str, ...]:
-        given = []
-        for read in self._codec.read_items(_originals(self._request.defects)):
-            given.append(f"defect/{read.item.item_id}")
-            self._add(given[-1], narrow(_pixels(read)), raw, prepared)
-        if not given:
+    def _add_faults(
+        self, names: Sequence[str], seed: int, strength: int, raw: FrameFiles, prepared: FrameFiles
+    ) -> tuple[str, ...]:
+        """Makes a defect on each normal."""
+        made = []
+        for name, pixels in self._read(names):
+            random = np.random.default_rng([self._judge.seed, seed, zlib.crc32(name.encode())])
+            part = self._framing.find_part(self._placements[name])
+            made.append((f"{seed}/{name}", make_fault(pixels, part, random, strength)))
+        self._add_all(made, len(made), raw, prepared)
+        return tuple(name for name, _ in made)
+
+    def _add_given(self, raw: FrameFiles, prepared: FrameFiles) -> tuple[str, ...]:
+        names = []
+
+        def read() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+            for one in self._codec.read_items(_originals(self._request.defects)):
+                names.append(f"defect/{one.item.item_id}")
+                yield names[-1], narrow(_pixels(one))
+
+        self._add_all(read(), 0, raw, prepared)
+        if not names:
             raise InvalidArgument("defects", f"must select at least 1 item of {self._request.defects.dataset!r}")
-        return tuple(given)
+        return tuple(names)
 
-    def _add(self, name: str, pixels: NDArray[np.uint8], raw: Frames, prepared: Frames) -> NDArray[np.bool_] | None:
-        """Keeps an image, as it is and prepared; returns where in it the part is, None: anywhere."""
+    def _add_all(
+        self, images: Iterable[tuple[str, NDArray[np.uint8]]], total: int, raw: FrameFiles, prepared: FrameFiles
+    ) -> None:
+        """Keeps images, as they are and prepared."""
         items = self._judge.items
-        made = self._codec.prepare_image(items.dataset, pixels, encoding_id=items.encoding_id, category=items.category)
-        shrink = min(1.0, RAW_SIDE / max(pixels.shape[:2]))
-        raw.put(name, resize(pixels, (round(pixels.shape[0] * shrink), round(pixels.shape[1] * shrink))))
-        prepared.put(name, made.pixels)
-        placement = Placement(made.alignment.affine.matrix, (pixels.shape[0], pixels.shape[1]))
-        return self._framing.find_part(placement)
+        for number, (name, pixels) in enumerate(images):
+            self._job.report("preparing images", number, total)
+            made = self._codec.prepare_image(
+                items.dataset, pixels, encoding_id=items.encoding_id, category=items.category
+            )
+            shrink = min(1.0, RAW_SIDE / max(pixels.shape[:2]))
+            raw.put(name, resize(pixels, (round(pixels.shape[0] * shrink), round(pixels.shape[1] * shrink))))
+            prepared.put(name, made.pixels)
+            self._placements[name] = Placement(made.alignment.affine.matrix, (pixels.shape[0], pixels.shape[1]))
 
     def _read(self, names: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for read in self._codec.read_items(mekiki.ItemFilter(self._judge.items.dataset, item_ids=names)):
             yield read.item.item_id, narrow(_pixels(read))
 
-    def _compress(self, names: Sequence[str], crf: int, frames: Frames) -> float:
+    def _compress(self, names: Sequence[str], crf: int, frames: FrameFiles) -> float:
         """Fills in what comes out of the video; returns the mean bytes of a frame."""
         items, sizes = self._judge.items, list[int]()
         for shown in self._codec.preview_encoding(items.dataset, names, crf, encoding_id=items.encoding_id):
@@ -204,7 +220,13 @@ class Tuner:
         return float(np.mean(sizes))
 
     def _score(
-        self, names: Sequence[str], normals: Frames, tests: Sequence[_Tests], images: Frames, *, is_raw: bool = False
+        self,
+        names: Sequence[str],
+        normals: FrameFiles,
+        tests: Sequence[_Tests],
+        images: FrameFiles,
+        *,
+        is_raw: bool = False,
     ) -> _Judged:
         """Builds a detector of some frames and has it judge others, of each seed without what that holds out."""
         request = anomaly_pb2.TrainDetectorRequest()
@@ -223,7 +245,7 @@ class Tuner:
         return _Judged(0.0, tuple(trials))
 
     def _measure(
-        self, detector: Detector, images: Frames, exclude: frozenset[str], names: Sequence[str]
+        self, detector: Detector, images: FrameFiles, exclude: frozenset[str], names: Sequence[str]
     ) -> NDArray[np.float64]:
         """(n,) scores."""
         scores = []
@@ -238,10 +260,6 @@ class Tuner:
             self._known[stage] = judge()
             self._job.save_checkpoint(_to_json(self._known))
         return self._known[stage]
-
-    @property
-    def _has_defects(self) -> bool:
-        return bool(self._request.defects.dataset)
 
 
 def _originals(items: types_pb2.ItemFilter) -> types_pb2.ItemFilter:

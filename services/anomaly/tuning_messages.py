@@ -6,7 +6,7 @@ from services.anomaly.rate_search import Point, even_out, mean_auroc
 from services.anomaly.tuning import Tuned
 from services.runtime.errors import InvalidArgument
 
-MAX_LOSS, MIN_CRF, MAX_CRF = 0.005, 20, 46
+MAX_LOSS, MIN_CRF, MAX_CRF = 0.005, 10, 46
 
 
 def read_tuning(request: anomaly_pb2.TuneCompressionRequest) -> None:
@@ -29,7 +29,7 @@ def read_tuning(request: anomaly_pb2.TuneCompressionRequest) -> None:
     check_range("min_crf", request.min_crf, 0, request.max_crf)
 
 
-def write_tuning(request: anomaly_pb2.TuneCompressionRequest, tuned: Tuned) -> anomaly_pb2.TuneCompressionResponse:
+def write_tuning(tuned: Tuned) -> anomaly_pb2.TuneCompressionResponse:
     """The response."""
     even = even_out(tuned.points)
     return anomaly_pb2.TuneCompressionResponse(
@@ -39,7 +39,7 @@ def write_tuning(request: anomaly_pb2.TuneCompressionRequest, tuned: Tuned) -> a
         prepared_auroc=mean_auroc(tuned.prepared),
         normal_count=sum(len(trial.normals) for trial in tuned.prepared),
         defect_count=sum(len(trial.defects) for trial in tuned.prepared),
-        defects_made_up=not request.defects.dataset,
+        defect_strength=tuned.strength,
     )
 
 

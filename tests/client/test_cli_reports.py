@@ -161,7 +161,7 @@ def test_a_configuration_without_a_name_is_called_by_its_words():
 
 def tuning(crf):
     response = anomaly_pb2.TuneCompressionResponse(
-        crf=crf, raw_auroc=0.9, prepared_auroc=0.95, normal_count=6, defect_count=6, defects_made_up=True
+        crf=crf, raw_auroc=0.9, prepared_auroc=0.95, normal_count=6, defect_count=6, defect_strength=2
     )
     for tried, loss in ((20, 0.001), (33, 0.002), (34, 0.02)):
         response.points.add(

@@ -11,6 +11,7 @@ from services.codec.compact import Compactor
 from services.codec.gop_cache import GopCache
 from services.codec.items import sort_by_place
 from services.codec.reading import OriginalReader
+from services.codec.segments import PACKED_GOP
 from services.runtime.errors import DataLoss
 
 COUNT = 20
@@ -19,7 +20,8 @@ FRAME_BYTES = 200 * 200
 
 @pytest.fixture
 def packed(datasets, monkeypatch):
-    """Twenty parts in a video with groups of eight frames."""
+    """Twenty parts in a video with groups of six frames."""
+    assert PACKED_GOP == 6
     datasets.create("parts")
     datasets.append("parts", [NewItem(f"part-{n:02d}", part, 1) for n, part in enumerate(draw_parts(COUNT))])
     monkeypatch.setattr(segments, "encode_still", lambda _: (None, bytes(1 << 20)))  # a video is smaller
@@ -58,9 +60,9 @@ def test_no_frame_is_decoded_that_is_not_needed(packed, decoded):
     snapshot = packed.open("parts")
     reader = OriginalReader(packed, snapshot)
     asked = sort_by_place(snapshot.items.values())
-    for place in (2, 10, 1):
+    for place in (2, 8, 1):
         reader.read(asked[place])
-    assert decoded == [0, 1, 2, 8, 9, 10]
+    assert decoded == [0, 1, 2, 6, 7, 8]
 
 
 def test_what_is_held_is_bounded_and_nothing_is_lost_by_it(packed):
@@ -89,10 +91,10 @@ def test_damage_is_told_of_every_item_of_its_group_and_of_no_other(packed, store
     store.put(key, bytes(data))
     reader = OriginalReader(packed, snapshot)
     for place, item in enumerate(items):
-        if 8 <= place < 16:
+        if 6 <= place < 12:
             for _ in range(2):
                 with pytest.raises(DataLoss, match=rf"{item.item_id}.*do not match their checksum"):
                     reader.read(item)
         else:
             assert reader.read(item).pixels.shape == (200, 200)
-    assert all(gop.size == 4 * FRAME_BYTES or gop.size == 8 * FRAME_BYTES for gop in reader._cache._begun.values())
+    assert [gop.size // FRAME_BYTES for gop in reader._cache._begun.values()] == [6, 6, 2]

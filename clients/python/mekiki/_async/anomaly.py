@@ -3,21 +3,18 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from google.longrunning import operations_pb2_grpc
-
-from mekiki._async.funnel import Funnel
 from mekiki._async.operation import AsyncOperation
 from mekiki._async.streams import Travel, answer_frames, tag_frames
+from mekiki._async.trials import AsyncTrials
 from mekiki._values.anomaly import Detector, EnrolledItem, Enrolment, Forgetting, ScoredImage
 from mekiki._values.dataset import ItemsLike, to_item_filter
 from mekiki._values.engine import DEFAULT_ENGINE, Engine
 from mekiki._values.evaluation import Calibration, Evaluation
 from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import ImageLike, to_image
-from mekiki._values.trials import Configuration, TrialSeries
-from mekiki._values.tuning import CompressionTuning
+from mekiki._values.trials import Configuration
 from mekiki._wire import asynchronous as wire
-from mekiki.anomaly.v1 import anomaly_pb2, anomaly_pb2_grpc
+from mekiki.anomaly.v1 import anomaly_pb2
 
 PAGE_SIZE = 1000
 ENROL_ITEMS = 64
@@ -30,17 +27,12 @@ FORGET_ITEMS = 1000
 """Most identifiers of one ForgetItems call."""
 
 
-class AsyncAnomaly:
+class AsyncAnomaly(AsyncTrials):
     """Detectors: trained on normals, asked whether a part is one.
 
     Wherever a method but `train_detector` takes a detector, "screws" is the version that serves, "screws@7" version 7.
     One detector may judge several categories of parts: each has normals and a threshold of its own.
     """
-
-    def __init__(self, channel: wire.Channel, funnel: Funnel) -> None:
-        self._funnel = funnel
-        self._stub = anomaly_pb2_grpc.AnomalyServiceStub(channel)
-        self._operations = operations_pb2_grpc.OperationsStub(channel)
 
     async def train_detector(
         self,
@@ -264,64 +256,4 @@ class AsyncAnomaly:
             detector=detector, items=to_item_filter(items), normal_labels=normal_labels
         )
         record = await self._funnel.start(self._stub.EvaluateDetector, request, timeout_s)
-        return AsyncOperation(self._funnel, self._operations, record)
-
-    async def run_trials(
-        self,
-        configurations: Sequence[Configuration],
-        items: ItemsLike,
-        *,
-        trial_count: int = 0,
-        normal_labels: Sequence[str] = (),
-        timeout_s: float | None = None,
-    ) -> AsyncOperation[tuple[TrialSeries, ...]]:
-        """Trains, fills and measures configurations of detectors with several seeds each, and keeps none of them.
-
-        Args:
-            configurations: 1 to 32, of distinct names.
-            items: labelled ones that every trial is measured on, as by `evaluate_detector`.
-            trial_count: of each configuration, 1 to 100, with seeds that follow on its own; default 3.
-            normal_labels: default "good".
-            timeout_s: deadline of starting it.
-        """
-        request = anomaly_pb2.RunTrialsRequest(
-            configurations=[configuration.to_proto() for configuration in configurations],
-            items=to_item_filter(items),
-            normal_labels=normal_labels,
-            trial_count=trial_count,
-        )
-        record = await self._funnel.start(self._stub.RunTrials, request, timeout_s)
-        return AsyncOperation(self._funnel, self._operations, record)
-
-    async def tune_compression(
-        self,
-        judge: Configuration,
-        *,
-        defects: ItemsLike | None = None,
-        max_loss: float | None = None,
-        min_crf: int | None = None,
-        max_crf: int | None = None,
-        timeout_s: float | None = None,
-    ) -> AsyncOperation[CompressionTuning]:
-        """Finds how far prepared images can be compressed before a detector that learns from them judges worse.
-
-        Judged on normals that are held out and defects that are made on them; no test set is looked at. Nothing is
-        kept: `encode_dataset` encodes at the rate factor that was found.
-
-        Args:
-            judge: the detector that is not to lose; its normals have form PREPARED, and at most 240 of them are used.
-            defects: defective items, not those of the test; default: made on held-out normals.
-            max_loss: of the area under the ROC curve, against images that were not compressed; default 0.005.
-            min_crf: smallest rate factor to try, 0 to 51; default 20.
-            max_crf: largest rate factor to try; default 46.
-            timeout_s: deadline of starting it.
-        """
-        request = anomaly_pb2.TuneCompressionRequest(
-            judge=judge.to_proto(),
-            defects=None if defects is None else to_item_filter(defects),
-            max_loss=max_loss,
-            min_crf=min_crf,
-            max_crf=max_crf,
-        )
-        record = await self._funnel.start(self._stub.TuneCompression, request, timeout_s)
         return AsyncOperation(self._funnel, self._operations, record)

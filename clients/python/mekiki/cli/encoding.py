@@ -119,7 +119,7 @@ def _tune(client: Client, output: Output, judge: Configuration, max_loss: float)
     tuned = follow(operation, output, "finding the rate factor")
     output.table(["rate factor", "bytes a frame", "auroc", "loss", "95 %"], map(_tell_point, tuned.points))
     output.say(
-        f"auroc on held-out normals and {'made-up ' if tuned.defects_made_up else ''}defects: "
+        f"auroc on held-out normals and {'made-up ' if tuned.defect_strength else ''}defects: "
         f"{tuned.raw_auroc:.4f} as sent, {tuned.prepared_auroc:.4f} prepared"
     )
     if tuned.crf is None:

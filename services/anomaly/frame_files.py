@@ -1,0 +1,30 @@
+"""Images that are too many for the memory."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from services.runtime.errors import Unavailable
+
+Pixels = NDArray[Any]
+
+
+class FrameFiles:
+    """Images in the files of a folder, lossless; (h, w), (h, w, 3) or (h, w, 4), uint8."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self._numbers: dict[str, int] = {}
+
+    def put(self, name: str, pixels: Pixels) -> None:
+        """Keeps the image of that name, in place of another one."""
+        number = self._numbers.setdefault(name, len(self._numbers))
+        if not cv2.imwrite(str(self._folder / f"{number}.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            raise Unavailable(f"{self._folder} cannot be written to")
+
+    def get(self, name: str) -> Pixels:
+        """Returns it."""
+        return np.asarray(cv2.imread(str(self._folder / f"{self._numbers[name]}.png"), cv2.IMREAD_UNCHANGED))
