@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import mekiki
 from services.anomaly.frames import to_pixels
+from services.codec.video_encode import Rate
 from tests.bench.detectors import find_data, push, serving
 from tests.bench.figures import Figures
 from tests.bench.judging import find_backbone, make_detector, measure_auroc
@@ -35,6 +36,8 @@ from tests.bench.preparing import (
 
 CRF, STRONGEST, GOP, LONG_GOP, SIDE_PX = 28, 51, 16, 250, 384
 CRFS = [int(crf) for crf in os.environ.get("CRFS", "28,31,34,36,38,40").split(",")]
+AV1_CRFS = [int(crf) for crf in os.environ.get("AV1_CRFS", "30,38,46,52,57,61").split(",")]
+RATES = [Rate(crf, GOP) for crf in CRFS] + [Rate(crf, GOP, "av1") for crf in AV1_CRFS]
 SIDES = [int(side) for side in os.environ.get("SIDES", "0,512,384").split(",")]
 ENGINES = os.environ.get("ENGINES", "padim,patch").split(",")
 WAYS = {1: PLAIN, 3: ALIGNED, 5: CUT_OUT, 7: BOTH}
@@ -79,7 +82,7 @@ def main() -> None:
         return
     figures = Figures("codec_methods")
     study = Study(figures, folder, weights)
-    plain, _ = compress(study.train, CRF, GOP)
+    plain, _ = compress(study.train, Rate(CRF, GOP))
     study.raw = study.judge(study.train, (study.good, study.bad), None)
     study.add("0 PNG, nothing done", study.png_bytes, plain, study.raw)
     for number, way in WAYS.items():
@@ -97,7 +100,7 @@ def add_method(study: Study, number: int, way: Way, plain: int) -> None:
     if way.alignment != "none" and mask is None:  # aligned, nothing blanked: everything counts
         mask = np.ones(prepared.frames[0].shape[:2], np.bool_)
     for step, (crf, name) in enumerate(((CRF, way.name), (STRONGEST, f"{way.name}, strongest"))):
-        size, frames = compress(prepared.frames, crf, GOP)
+        size, frames = compress(prepared.frames, Rate(crf, GOP))
         found = study.judge(frames, tests, mask)
         study.add(f"{number + step} {name}", size, plain, found, is_held=way is CUT and crf == CRF)
     if way.alignment != "none":
@@ -113,28 +116,33 @@ def add_rates(study: Study) -> None:
         title = f"prepared at {max(prepared.frames[0].shape)} px"
         for engine, auroc in study.judge(prepared.frames, tests, prepared.recipe.mask).items():
             study.figures.add(f"{title}, not compressed: {engine}, image AUROC", auroc, "")
-        for crf in CRFS:
-            size, frames = compress(prepared.frames, crf, GOP)
-            study.figures.add(f"{title}, CRF {crf}: PNG / size", study.png_bytes / size, "x")
+        for number, rate in enumerate(RATES):
+            size, frames = compress(prepared.frames, rate)
+            study.figures.add(f"{title}, {rate.codec} CRF {rate.crf}: PNG / size", study.png_bytes / size, "x")
             for engine, auroc in study.judge(frames, tests, prepared.recipe.mask).items():
-                study.figures.add(f"{title}, CRF {crf}: {engine}, image AUROC", auroc, "")
+                study.figures.add(f"{title}, {rate.codec} CRF {rate.crf}: {engine}, image AUROC", auroc, "")
                 if auroc >= study.raw[engine]:
-                    best[engine] = max(best.get(engine, (0.0, 0, 0)), (study.png_bytes / size, side, crf))
-    for engine, (_, side, crf) in best.items():
-        add_smallest(study, engine, side, crf)
+                    best[engine] = max(best.get(engine, (0.0, 0, 0)), (study.png_bytes / size, side, number))
+    for engine, (_, side, number) in best.items():
+        add_smallest(study, engine, side, RATES[number])
 
 
-def add_smallest(study: Study, engine: str, side: int, crf: int) -> None:
+def add_smallest(study: Study, engine: str, side: int, rate: Rate) -> None:
     """Adds what codec itself stores where an engine is no worse than on raw images: video, list, masks, record."""
     for gop in (GOP, LONG_GOP):
         options = mekiki.EncodingOptions(
-            background=mekiki.BackgroundRemoval.CONTRAST, crf=crf, gop=gop, frame_side=side or None
+            background=mekiki.BackgroundRemoval.CONTRAST,
+            crf=rate.crf,
+            gop=gop,
+            frame_side=side or None,
+            video_codec=mekiki.VideoCodec(rate.codec),
         )
         with serving() as client:
             push(client, "screw", find_data("screw") / "train")
             encoding = client.codec.encode_dataset("screw", options=options).result(1800).encoding
         title = (
-            f"{engine} no worse than on raw images: side {side or 'as it is'}, CRF {crf}, GOP {gop}, all that is stored"
+            f"{engine} no worse than on raw images: side {side or 'as it is'}, {rate.codec} CRF {rate.crf}, GOP {gop}, "
+            "all that is stored"
         )
         study.figures.add(f"{title}: PNG / size", study.png_bytes / encoding.stored_bytes, "x", 1000.0)
 

@@ -87,9 +87,9 @@ def prepare_set(pictures: list[Picture], way: Way) -> PreparedSet:
     return PreparedSet(frames, placements, placer, recipe, seconds)
 
 
-def compress(frames: list[Picture], crf: int, gop: int) -> tuple[int, list[Picture]]:
-    """Encodes frames to HEVC; returns the bytes, and the frames as they come back."""
-    video = encode_lossy(frames, Rate(crf, gop))
+def compress(frames: list[Picture], rate: Rate) -> tuple[int, list[Picture]]:
+    """Encodes frames; returns the bytes, and the frames as they come back."""
+    video = encode_lossy(frames, rate)
     return len(video.data), list(decode_video(video))
 
 
