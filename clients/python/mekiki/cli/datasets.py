@@ -38,12 +38,15 @@ def push(
 
     Item identifiers are the paths below the folder, so pushing again adds what is new, and an interrupted push goes on
     where it stopped. Beside train/ and test/, masks
-    of defects are taken from ground_truth/<label>/<name>_mask.png, or masks/<label>/<name>.png.
+    of defects are taken from ground_truth/<label>/<name>_mask.png, or masks/<label>/<name>.png. Boxes are taken from
+    annotations/, Pascal VOC's XML or COCO's JSON.
     """
     with session(address, json=json) as (client, output):
         content = read_folder(folder)
         if content.ignored:
             output.warn(f"ignored beside the splits: {', '.join(content.ignored)}")
+        if content.left_out:
+            output.warn(f"{content.left_out} boxes without an area, of crowds or beyond their image are left out")
         _create(client, dataset)
         failed = _append(client, output, dataset, content.files)
         described = client.codec.get_dataset(dataset)
@@ -65,10 +68,8 @@ def _create(client: Client, dataset: str) -> None:
 
 def to_new_item(file: ImageFile) -> NewItem:
     """An image of a folder as an item, with its mask where it has one."""
-    labels = [file.label] if file.label else []
-    return NewItem(
-        file.item_id, file.path, labels=labels, split=file.split, mask=read_mask(file.mask) if file.mask else None
-    )
+    mask = read_mask(file.mask) if file.mask else None
+    return NewItem(file.item_id, file.path, labels=file.labels, split=file.split, annotations=file.boxes, mask=mask)
 
 
 def _append(client: Client, output: Output, dataset: str, files: Sequence[ImageFile]) -> int:
