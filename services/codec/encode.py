@@ -25,7 +25,7 @@ from services.codec.grouping import Grouper
 from services.codec.items import Item, sort_by_place
 from services.codec.notes import Notes, Placed
 from services.codec.options import Options, fill_options
-from services.codec.prepare import Placement, Recipe, prepare
+from services.codec.prepare import Placement, Recipe, prepare, widen
 from services.codec.progress import Progress
 from services.codec.reading import OriginalReader
 from services.codec.records import EncodedItem, Kind, Record, Unaligned
@@ -33,7 +33,7 @@ from services.codec.segments import Segments
 from services.codec.storage import Body, Store
 from services.codec.video import Video
 from services.codec.video_encode import encode_lossy
-from services.codec.work import Work, choose_margin, find_category, make_recipes, place_image
+from services.codec.work import Work, check_part, choose_margin, draw_given, find_category, make_recipes, place_image
 from services.runtime.errors import DataLoss, FailedPrecondition, Unavailable
 from services.runtime.logs import get_logger
 
@@ -119,12 +119,14 @@ class Encoder:
         if notes.chroma_loss is None:
             notes.chroma_loss = find_chroma_loss(reader.read, snapshot.items.values())
         options = replace(options, chroma=choose_chroma(options.chroma, options.codec, notes.chroma_loss))
-        return Work(snapshot, options, remover, Sorter(placers), reader, locate(snapshot, notes.token))
+        given = draw_given(options, next(iter(placers.values())))
+        return Work(snapshot, options, remover, Sorter(placers), reader, locate(snapshot, notes.token), given)
 
     def _place_all(self, work: Work, notes: Notes) -> None:
         """Looks at every image that the notes do not know yet."""
         todo = sort_by_place(item for item in work.snapshot.items.values() if not notes.has_seen(item.item_id))
         splits = work.options.reference_splits
+        kept = None if work.given is None else widen(work.given, work.options.mask_margin)
 
         def place(item: Item) -> tuple[Placed, Mask | None] | DataLoss:
             try:
@@ -137,7 +139,9 @@ class Encoder:
                 notes.unreadable[item.item_id] = placed.message
             else:
                 notes.placed[item.item_id], mask = placed
-                if mask is not None and (not splits or item.split in splits):
+                if mask is not None and kept is not None:
+                    check_part(item.item_id, mask, kept)
+                elif mask is not None and (not splits or item.split in splits):
                     notes.unite(placed[0].category, mask)
             self._save(notes)
             self._progress.report("aligning images", notes.seen, len(work.snapshot.items))

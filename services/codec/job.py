@@ -33,7 +33,7 @@ class JobProgress:
 def encode_dataset(request: codec_pb2.EncodeDatasetRequest, job: Job) -> codec_pb2.EncodeDatasetResponse:
     """Makes the prepared version of a data set."""
     settings: CodecSettings = job.settings
-    options = messages.read_options(request.options)
+    options = messages.read_options(request.options, job.settings.max_pixels)
     with closing(open_codec(settings, job.store)) as codec:
         threads = settings.thread_count
         record = codec.encode(request.dataset, options, JobProgress(job), threads)

@@ -18,11 +18,13 @@ from services.codec.options import (
     Grouping,
     Options,
     ReferenceChoice,
+    pack_mask,
 )
 from services.codec.preview import Wanted
 from services.codec.reading import Selection
 from services.codec.video_encode import LARGEST_CRF, Codec
 from services.runtime.errors import InvalidArgument
+from services.runtime.images import decode_mask
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 TEXT_LIMIT = 255
@@ -158,8 +160,8 @@ def read_change(request: codec_pb2.UpdateItemRequest, item: Item) -> Change:
     )
 
 
-def read_options(options: codec_pb2.EncodingOptions) -> Options:
-    """Returns encoding options, with a margin of -1 where none is given.
+def read_options(options: codec_pb2.EncodingOptions, max_pixels: int) -> Options:
+    """Returns encoding options, with a margin of -1 where none is given; a mask has at most so many pixels.
 
     Raises:
         InvalidArgument: names the field, the limits and the value.
@@ -193,6 +195,7 @@ def read_options(options: codec_pb2.EncodingOptions) -> Options:
         frame_side=_read_limited(options, "frame_side", 0, 64, 16_384),
         codec=codec,
         chroma=CHROMAS[options.chroma],
+        mask_png=pack_mask(decode_mask(options.mask, max_pixels, "options.mask")) if options.HasField("mask") else "",
     )
 
 

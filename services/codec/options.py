@@ -1,11 +1,16 @@
 """How a prepared version of a data set is made."""
 
+import base64
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from services.codec.align import Transform
 from services.codec.catalog import Snapshot
+from services.codec.geometry import Mask
 from services.codec.items import Item
+from services.codec.stills import decode_png, encode_png
 from services.codec.video_encode import Codec, Rate
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 
@@ -36,6 +41,7 @@ class Options:
         frame_side: longer side that frames are shrunk to, pixels; 0: none is.
         codec: of the video.
         chroma: resolution of its colour; "auto": as `chroma` finds, never in a record.
+        mask_png: what is kept of the reference, instead of the union; a PNG in base64, empty where none was given.
     """
 
     background: str
@@ -52,6 +58,7 @@ class Options:
     frame_side: int = 0
     codec: Codec = "hevc"
     chroma: ChromaChoice = "auto"
+    mask_png: str = ""
 
     @property
     def rate(self) -> Rate:
@@ -77,6 +84,7 @@ def fill_options(snapshot: Snapshot, options: Options) -> Options:
     filled = replace(options, reference_splits=splits)
     if options.reference_item_id and options.reference_item_id not in snapshot.items:
         raise NotFound("item", options.reference_item_id)
+    _check_mask(snapshot, options)
     list_candidates(snapshot, filled)
     return filled
 
@@ -89,3 +97,29 @@ def list_candidates(snapshot: Snapshot, options: Options) -> list[Item]:
         where = f"the splits {', '.join(splits)} of " if splits else ""
         raise FailedPrecondition("EMPTY_DATASET", f"{where}data set {snapshot.name!r} hold no item to refer to")
     return sorted(candidates, key=lambda item: item.item_id)
+
+
+def pack_mask(mask: Mask) -> str:
+    """Returns a mask as `Options.mask_png` has it."""
+    return base64.b64encode(encode_png(mask.astype(np.uint8) * 255)).decode()
+
+
+def unpack_mask(packed: str) -> Mask:
+    """Returns what `pack_mask` was given."""
+    return np.asarray(decode_png(base64.b64decode(packed)) >= 128)
+
+
+def _check_mask(snapshot: Snapshot, options: Options) -> None:
+    """Raises InvalidArgument where a given mask fits no reference."""
+    if not options.mask_png:
+        return
+    if not options.reference_item_id:
+        raise InvalidArgument("options.mask", "must come with reference_item_id: it lies in the pixels of that item")
+    mask, item = unpack_mask(options.mask_png), snapshot.items[options.reference_item_id]
+    if mask.shape != (item.height, item.width):
+        size = f"{item.width} x {item.height} pixels as item {item.item_id!r}"
+        raise InvalidArgument("options.mask", f"must have {size}, has {mask.shape[1]} x {mask.shape[0]}")
+    if not mask.any():
+        raise InvalidArgument("options.mask", "must keep something, is empty")
+    if not options.blank_background:
+        raise InvalidArgument("options.mask", "must be unset where blank_background is false")

@@ -173,7 +173,7 @@ def make_recipe(placer: Placer, union: Mask | None, blank: Blanking, margin: int
     fill = find_border_colour(placer.reference.image)
     is_empty = union is None or not union.any()
     if union is not None and not is_empty:
-        union = _widen(union, margin)
+        union = widen(union, margin)
         if placer.crop:
             frame, width, height = _cut_frame(union)
     frame, width, height = _shrink_frame(frame, width, height, side)
@@ -226,7 +226,8 @@ def _lay_canvas(reference: Reference, *, turn: bool) -> tuple[Affine, int, int]:
     return rotate(-angle, centre, rim - low), int(size[0]), int(size[1])
 
 
-def _widen(mask: Mask, margin: int) -> Mask:
+def widen(mask: Mask, margin: int) -> Mask:
+    """Returns a mask widened by pixels to all sides."""
     distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.asarray(distance <= margin)
 

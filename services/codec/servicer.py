@@ -164,7 +164,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request: codec_pb2.EncodeDatasetRequest, _: Context
     ) -> operations_pb2.Operation:
         """Checks the request and starts the work."""
-        name, options = messages.read_name(request.dataset), messages.read_options(request.options)
+        name = messages.read_name(request.dataset)
+        options = messages.read_options(request.options, self._settings.max_pixels)
         snapshot = await asyncio.to_thread(self._datasets.open, name)
         fill_options(snapshot, options)
         self._codec.open_remover(options.background)

@@ -12,7 +12,8 @@ from services.codec.encode import Encoder
 from services.codec.encoding import Encodings
 from services.codec.model import Codec
 from services.codec.notes import Notes
-from services.codec.options import Options, fill_options
+from services.codec.options import Options, fill_options, pack_mask, unpack_mask
+from services.codec.prepare import widen
 from services.codec.reading import Selection
 from services.runtime.errors import Cancelled, DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from services.runtime.manifest import ManifestLog
@@ -233,6 +234,56 @@ def test_plain_hevc_without_background_or_alignment(codec, store):
     snapshot = codec.datasets.open("parts")
     original = codec.datasets.read_pixels(snapshot, snapshot.items["part-1"])
     assert np.abs(read_prepared(codec)["part-1"].pixels.astype(int) - original).mean() < 3
+
+
+def give(mask, **changes):
+    return replace(OPTIONS, reference_item_id="part-0", mask_png=pack_mask(mask), **changes)
+
+
+def find_part(codec):
+    """Where the first part is, widened a little: parts differ."""
+    snapshot = codec.datasets.open("parts")
+    pixels = codec.datasets.read_pixels(snapshot, snapshot.items["part-0"])
+    return widen(codec.open_remover("contrast").find_part(pixels), 6)
+
+
+def test_a_given_mask_is_kept_instead_of_the_union(codec, store):
+    part = find_part(codec)
+    frame = np.zeros_like(part)
+    frame[10:190, 10:190] = True
+    sizes = {}
+    for name, mask in (("part", part), ("frame", frame)):
+        record = make(codec, store, options=give(mask))
+        assert unpack_mask(record.options.mask_png).tolist() == mask.tolist()
+        assert record.options.mask_margin == 0
+        snapshot = codec.datasets.open("parts")
+        [kept] = codec.encodings.read_masks(snapshot, record)
+        sizes[name] = kept.sum()
+        assert abs(kept.sum() - mask.sum()) < 0.03 * mask.sum()
+    assert sizes["part"] < sizes["frame"] / 2
+
+
+def test_a_mask_that_would_cut_a_part_is_refused_with_the_items_name(codec, store):
+    part = find_part(codec)
+    half = part.copy()
+    half[:, 100:] = False
+    with pytest.raises(FailedPrecondition, match=r"would cut the part of item 'part-\d' by \d+\.\d% of its area"):
+        make(codec, store, options=give(half))
+    assert make(codec, store, options=give(half, mask_margin=300)).item_count == 11  # widened it keeps everything
+
+
+@pytest.mark.parametrize(
+    ("mask", "changes", "complaint"),
+    [
+        (np.ones((200, 200), bool), {"reference_item_id": ""}, "must come with reference_item_id"),
+        (np.ones((100, 200), bool), {}, "must have 200 x 200 pixels as item 'part-0', has 200 x 100"),
+        (np.zeros((200, 200), bool), {}, "is empty"),
+        (np.ones((200, 200), bool), {"blank_background": False}, "blank_background is false"),
+    ],
+)
+def test_a_mask_that_fits_nothing_is_refused(codec, mask, changes, complaint):
+    with pytest.raises(InvalidArgument, match=complaint):
+        fill_options(codec.datasets.open("parts"), replace(give(mask), **changes))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Prepared versions of data sets, and how they are made."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki._values.annotation import time_of
-from mekiki._values.image import from_mask
+from mekiki._values.image import from_mask, to_mask
 from mekiki._values.word import number_of, word_of
 from mekiki.codec.v1 import codec_pb2
 
@@ -124,7 +124,7 @@ class EncodingOptions:
     such a split, else all."""
 
     mask_margin: int | None = None
-    """Pixels by which the union mask is widened, 0 to 1000; default 1 % of the longer side."""
+    """Pixels by which the mask is widened, 0 to 1000; default 1 % of the longer side, of a given mask 0."""
 
     reference: ReferenceChoice = ReferenceChoice.MEDOID
     transform: Transform | None = None
@@ -138,6 +138,10 @@ class EncodingOptions:
     video_codec: VideoCodec = VideoCodec.HEVC
     chroma: ChromaSampling | None = None
     """Default FULL where halving it would take much from some image, see `Encoding.chroma_loss`, else HALF."""
+
+    mask: NDArray[np.bool_] | None = field(default=None, compare=False)
+    """(h, w) bool: what is kept, in the pixels of the item `reference_item_id`, instead of the union of the parts'
+    masks. Encoding fails, naming the item, where a part lies outside of it by more than 1 % of its area."""
 
     @classmethod
     def original(cls) -> Self:
@@ -167,6 +171,7 @@ class EncodingOptions:
             categories=CategoryGrouping(word_of(codec_pb2.CategoryGrouping, options.categories) or "one"),
             frame_side=options.frame_side if options.HasField("frame_side") else None,
             video_codec=VideoCodec(word_of(codec_pb2.VideoCodec, options.video_codec) or "hevc"),
+            mask=from_mask(options.mask) if options.HasField("mask") else None,
             chroma=ChromaSampling(word) if (word := word_of(codec_pb2.ChromaSampling, options.chroma)) else None,
         )
 
@@ -187,6 +192,7 @@ class EncodingOptions:
             frame_side=self.frame_side,
             video_codec=number_of(codec_pb2.VideoCodec, self.video_codec),
             chroma=number_of(codec_pb2.ChromaSampling, self.chroma or ""),
+            mask=None if self.mask is None else to_mask(self.mask),
         )
 
 

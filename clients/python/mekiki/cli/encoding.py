@@ -24,6 +24,7 @@ from mekiki import (
     VideoCodec,
 )
 from mekiki.cli.datasets import DatasetName
+from mekiki.cli.files import read_mask
 from mekiki.cli.output import Output
 from mekiki.cli.reporting import Report, make_report
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
@@ -57,6 +58,10 @@ def encode(  # noqa: PLR0913 -- a command's options
         int | None, typer.Option(help="Longer side that frames are shrunk to, pixels; default none.")
     ] = None,
     reference: Annotated[str, typer.Option(help="Item that the others are aligned to.")] = "",
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="PNG, white where --reference is to be kept; default the union of the parts' masks."),
+    ] = None,
     max_loss: Annotated[
         float | None,
         typer.Option(help="Find the largest rate factor at which the judge's AUROC falls by no more than this: 0.005."),
@@ -83,6 +88,7 @@ def encode(  # noqa: PLR0913 -- a command's options
         frame_side=side,
         video_codec=codec,
         chroma=chroma,
+        mask=read_mask(mask) if mask else None,
     )
     options = replace(EncodingOptions.original() if original else options, crf=crf, gop=gop)
     with session(address, json=json) as (client, output):
