@@ -1,10 +1,12 @@
 """Commands about data sets: push, pull, compact, verify, export."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from mekiki import (
@@ -16,6 +18,7 @@ from mekiki import (
 )
 from mekiki._voc import VocImage, write_voc
 from mekiki.cli.codes import ExitCode
+from mekiki.cli.episodes import is_recording, read_episodes, read_items
 from mekiki.cli.files import Places, hash_file, read_mask, write_pixels
 from mekiki.cli.folder import ImageFile, read_folder
 from mekiki.cli.output import Output
@@ -39,16 +42,13 @@ def push(
     Item identifiers are the paths below the folder, so pushing again adds what is new, and an interrupted push goes on
     where it stopped. Beside train/ and test/, masks
     of defects are taken from ground_truth/<label>/<name>_mask.png, or masks/<label>/<name>.png. Boxes are taken from
-    annotations/, Pascal VOC's XML or COCO's JSON.
+    annotations/, Pascal VOC's XML or COCO's JSON. Of a recording as LeRobot lays it out (meta/info.json, videos/) every
+    frame becomes an item.
     """
     with session(address, json=json) as (client, output):
-        content = read_folder(folder)
-        if content.ignored:
-            output.warn(f"ignored beside the splits: {', '.join(content.ignored)}")
-        if content.left_out:
-            output.warn(f"{content.left_out} boxes without an area, of crowds or beyond their image are left out")
+        source = _open_recording(folder) if is_recording(folder) else _open_folder(folder, output)
         _create(client, dataset)
-        failed = _append(client, output, dataset, content.files)
+        failed = _append(client, output, dataset, source)
         described = client.codec.get_dataset(dataset)
         output.say(
             f"{described.name}: {described.item_count} items, {described.original_bytes:,} bytes as files, "
@@ -72,36 +72,72 @@ def to_new_item(file: ImageFile) -> NewItem:
     return NewItem(file.item_id, file.path, labels=file.labels, split=file.split, annotations=file.boxes, mask=mask)
 
 
-def _append(client: Client, output: Output, dataset: str, files: Sequence[ImageFile]) -> int:
+@dataclass(frozen=True)
+class _Source:
+    """What is pushed: how many items, and which of them are not among those that are known by their SHA-256."""
+
+    count: int
+    list_new: Callable[[Mapping[str, str]], Iterator[NewItem]]
+
+
+def _open_folder(folder: Path, output: Output) -> _Source:
+    content = read_folder(folder)
+    if content.ignored:
+        output.warn(f"ignored beside the splits: {', '.join(content.ignored)}")
+    if content.left_out:
+        output.warn(f"{content.left_out} boxes without an area, of crowds or beyond their image are left out")
+
+    def list_new(known: Mapping[str, str]) -> Iterator[NewItem]:
+        return (to_new_item(file) for file in content.files if not _is_there(file, known))
+
+    return _Source(len(content.files), list_new)
+
+
+def _is_there(file: ImageFile, known: Mapping[str, str]) -> bool:
+    return known.get(file.item_id) == hash_file(file.path) != ""
+
+
+def _open_recording(folder: Path) -> _Source:
+    episodes = read_episodes(folder)
+
+    def list_new(known: Mapping[str, str]) -> Iterator[NewItem]:
+        items = (item for episode in episodes for item in read_items(episode))
+        return (item for item in items if item.item_id not in known)
+
+    return _Source(sum(episode.frames for episode in episodes), list_new)
+
+
+def _append(client: Client, output: Output, dataset: str, source: _Source) -> int:
     """Appends what is not there yet; returns how many items failed."""
     with output.bar(f"looking what {dataset} has") as bar:
         known = {}
         for number, read in enumerate(client.codec.read_items(dataset, metadata_only=True), 1):
             bar.show(number, None)
             known[read.item.item_id] = read.item.sha256
-    skipped = failed = 0
+    answered = failed = 0
+    started, sent = time.monotonic(), 0
 
     def new_items() -> Iterator[NewItem]:
-        nonlocal skipped
-        for file in files:
-            if known.get(file.item_id) == hash_file(file.path) != "":
-                skipped += 1
-            else:
-                yield to_new_item(file)
+        nonlocal sent
+        for item in source.list_new(known):
+            sent += measure(item)
+            yield item
 
-    sizes = {file.item_id: file.path.stat().st_size for file in files}
-    started, sent = time.monotonic(), 0
     with output.bar(f"pushing to {dataset}") as bar:
-        for number, answer in enumerate(client.codec.append_items(dataset, new_items()), 1):
-            sent += sizes.get(answer.id, 0)
+        for answered, answer in enumerate(client.codec.append_items(dataset, new_items()), 1):
             speed = sent / max(time.monotonic() - started, 1e-3) / 1e6
-            bar.show(number + skipped, len(files), f"pushing to {dataset}, {speed:.1f} MB/s")
+            bar.show(answered, source.count, f"pushing to {dataset}, {speed:.1f} MB/s")
             if answer.error is not None:
                 failed += 1
                 output.warn(f"{answer.id}: {answer.error.message}")
-    if skipped:
-        output.say(f"{skipped} of {len(files)} images were there already")
+    if answered < source.count:
+        output.say(f"{source.count - answered} of {source.count} images were there already")
     return failed
+
+
+def measure(item: NewItem) -> int:
+    """Bytes of an item's file, or of its pixels."""
+    return item.image.stat().st_size if isinstance(item.image, Path) else int(np.asarray(item.image).nbytes)
 
 
 def pull(  # noqa: PLR0913 -- a command's options
