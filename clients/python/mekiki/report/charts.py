@@ -9,6 +9,7 @@ from mekiki.report import svg
 from mekiki.report.svg import BLUE, HAIR, INK, MUTED, RED
 
 WIDTH = 620.0
+_ROOM = 26.0  # of a word at a point
 Row = tuple[str, str, Sequence[float], str]  # name, a remark under it, values, colour
 
 
@@ -150,25 +151,37 @@ def draw_curve(
     for tick in nice_ticks(low, high, 6):
         height = place(points[0][0], tick)[1]
         shapes += [svg.line(left, height, right, height), svg.text(left - 8, height + 4, f"{tick:g}", MUTED, "end")]
-    for level, words in levels:
-        height = place(points[0][0], level)[1]
+    for tick in _log_ticks(10**least, 10**most):
+        at = place(tick, low)[0]
         shapes += [
-            svg.line(left, height, right, height, INK, 1.2, "5 3"),
-            svg.text(right, height - 5, words, INK, "end"),
+            svg.line(at, bottom - 4, at, bottom, MUTED),
+            svg.text(at, bottom + 18, f"{tick:,g}", MUTED, "middle"),
         ]
+    for number, (level, words) in enumerate(levels):  # on the left, where the curve is low; the words keep apart
+        height = place(points[0][0], level)[1]
+        shapes.append(svg.line(left, height, right, height, INK, 1.2, "5 3"))
+        shapes.append(svg.text(left + 4, height + (14 if number else -5), words, INK))
     shapes.append(svg.path([place(x, y) for x, y, *_ in points], BLUE, 2))
+    told = [place(x, y)[0] for x, y, _, _, is_chosen in points if is_chosen]
     for x, y, interval, word, is_chosen in points:
         at, height = place(x, y)
         shapes.append(svg.line(at, place(x, interval[0])[1], at, place(x, interval[1])[1], BLUE, 1.2))
         shapes.append(svg.ring(at, height, 6, RED) if is_chosen else svg.dot(at, height, 4, BLUE))
-        shapes.append(svg.text(at + 9, height + 15, word, RED if is_chosen else INK, "start", 600))
-        shapes.append(svg.text(at, bottom + 18, f"{x:,.0f}", MUTED, "middle"))
+        if is_chosen or all(abs(at - other) >= _ROOM for other in told):
+            shapes.append(svg.text(at + 4, height + 22, word, RED if is_chosen else INK, "start", 600))
+            told.append(at)
     shapes += [svg.text(right, bottom + 38, across, MUTED, "end"), svg.text(0, 14, title, MUTED)]
     return svg.drawing(WIDTH, bottom + 46, title, shapes)
 
 
 def _tick_words(x: float, y: float, tick: float) -> str:
     return svg.text(x, y, f"{tick:g}", MUTED, "middle")
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Return the numbers 1, 2, 5 times a power of ten from low to high."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    return [nice * 10.0**power for power in powers for nice in (1, 2, 5) if low <= nice * 10.0**power <= high]
 
 
 def nice_ticks(low: float, high: float, most: int) -> list[float]:
