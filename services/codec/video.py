@@ -13,7 +13,6 @@ import av
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from services.runtime.cores import count_cores
 from services.runtime.errors import DataLoss, InvalidArgument
 
 Frame = NDArray[Any]  # (h, w) grey, (h, w, 3) RGB or (h, w, 4) RGBA; uint8 or uint16
@@ -28,7 +27,6 @@ LAYOUTS = {
 }
 """By channels and bits: the format in memory, and the one that FFV1 takes without loss."""
 
-FFV1_SLICES = 4
 _DECODERS = {"ffv1": "ffv1", "hevc": "hevc", "av1": "libdav1d"}
 
 
@@ -140,8 +138,6 @@ def _decode_packets(index: VideoIndex, gop: Gop, data: bytes) -> Iterator[Frame]
     context: Any = av.CodecContext.create(_DECODERS[index.codec], "r")
     context.extradata = index.extradata
     context.width, context.height = index.width, index.height
-    if index.codec == "ffv1":  # its slices are decoded side by side, or a PNG would be read in half the time
-        context.thread_type, context.thread_count = "SLICE", min(FFV1_SLICES, count_cores())
     offset = 0
     for place, (size, shown) in enumerate(zip(gop.sizes, gop.order, strict=True)):
         packet = av.Packet(data[offset : offset + size])
