@@ -12,6 +12,7 @@ The same frames give the same bytes, however many cores there are.
 
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -41,6 +42,7 @@ _FFV1 = {"level": "3", "coder": "1", "slices": "4", "slicecrc": "1"}
 # Two row threads on every machine: with another number x265 writes other (equally good) bytes.
 _X265 = "log-level=none:info=0:open-gop=0:scenecut=0:frame-threads=1:pools=2:keyint={gop}:min-keyint={gop}"
 _SVT_AV1 = "keyint={gop}:irefresh-type=2:scd=0:lp=2"
+os.environ.setdefault("SVT_LOG", "1")  # errors alone: by default it writes twenty lines for every video
 
 
 @dataclass(frozen=True)
