@@ -87,7 +87,7 @@ class Services:
     def encode_dataset(self, dataset):
         self.asked.append(("encode", dataset))
         kind = EncodedCategory("", 9, "a.png", 64, 32, None, "")
-        encoding = Encoding("prepared-1", EncodingOptions(crf=28), 1, 9, {"x.png": "odd"}, 900, (kind,), NOW)
+        encoding = Encoding("prepared-1", EncodingOptions(crf=28), 1, 9, {"x.png": "odd"}, 900, (kind,), NOW, 0.0)
         return done(EncodedDataset(encoding, "Contrast against the border."))
 
     def get_dataset(self, dataset):
