@@ -45,6 +45,17 @@ class Point:
     loss: Loss
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """What was found: the rate factor, if there is one, what was tried, and the scores without compression."""
+
+    crf: int | None
+    points: tuple[Point, ...]
+    raw: tuple[Trial, ...]
+    prepared: tuple[Trial, ...]
+    strength: int  # of the defects that were made up; 0: they were given
+
+
 def mean_auroc(trials: Sequence[Trial]) -> float:
     """Over the seeds."""
     return float(np.mean([trial.auroc for trial in trials]))

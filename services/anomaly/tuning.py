@@ -26,8 +26,9 @@ from services.anomaly.frames import Framing, Placement, narrow, resize
 from services.anomaly.learning import find_category, find_encoding, frame_category, is_aligned, open_model
 from services.anomaly.model import Detector, choose_device
 from services.anomaly.plan_messages import read_plan
-from services.anomaly.rate_search import Point, Trial, mean_auroc, measure_loss, search
+from services.anomaly.rate_search import Point, Trial, Tuned, mean_auroc, measure_loss, search
 from services.anomaly.trials import fill_bank
+from services.anomaly.tuning_messages import read_crfs
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.worker import Job
 
@@ -43,17 +44,6 @@ RAW_SIDE = 2048
 """Longer side at which images are kept as sent: no detector looks at more than half of it."""
 
 Pixels = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What was found: the rate factor, if there is one, what was tried, and the scores without compression."""
-
-    crf: int | None
-    points: tuple[Point, ...]
-    raw: tuple[Trial, ...]
-    prepared: tuple[Trial, ...]
-    strength: int  # of the defects that were made up; 0: they were given
 
 
 @dataclass(frozen=True)
@@ -82,12 +72,14 @@ class Tuner:
     """
 
     def __init__(self, request: anomaly_pb2.TuneCompressionRequest, codec: mekiki.Client, job: Job) -> None:
+        """Raises InvalidArgument for rate factors that the encoding's codec has not."""
         self._request = request
         self._judge = request.judge
         self._codec = codec.codec
         self._job = job
         self._encoding = find_encoding(codec, request.judge.items)
         self._framing = frame_category(find_category(self._encoding, request.judge.items.category))
+        self._crfs = read_crfs(request, self._encoding.options.video_codec)
         self._placements: dict[str, Placement] = {}
         kept = job.load_checkpoint()
         self._known: dict[str, _Judged] = {} if kept is None else _from_json(kept)
@@ -116,8 +108,7 @@ class Tuner:
                 loss = measure_loss(base.trials, made.trials, self._judge.seed)
                 return Point(crf, made.frame_bytes, mean_auroc(made.trials), loss)
 
-            request = self._request
-            crf, points = search(request.min_crf, request.max_crf, request.max_loss, measure)
+            crf, points = search(*self._crfs, self._request.max_loss, measure)
         return Tuned(crf, points, unprepared.trials, base.trials, strength)
 
     def _choose_normals(self) -> list[mekiki.Item]:

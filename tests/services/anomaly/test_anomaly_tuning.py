@@ -62,7 +62,7 @@ async def test_defects_may_be_given(anomaly):
         (mekiki.Configuration("j", mekiki.ItemFilter("", form=mekiki.ItemForm.PREPARED)), {}, "judge.items.dataset"),
         (JUDGE, {"max_loss": 0.6}, "max_loss: must be 0 to 0.5, is 0.6"),
         (JUDGE, {"min_crf": 40, "max_crf": 30}, "min_crf: must be 0 to 30, is 40"),
-        (JUDGE, {"max_crf": 52}, "max_crf: must be 0 to 51, is 52"),
+        (JUDGE, {"max_crf": 64}, "max_crf: must be 0 to 63, is 64"),
     ],
 )
 async def test_what_cannot_be_is_refused_at_once(anomaly, judge, options, complaint):
@@ -75,6 +75,12 @@ async def test_too_few_normals_are_told(anomaly):
     few = mekiki.ItemFilter(DATASET, item_ids=[f"good-{n:02d}" for n in range(9)], form=mekiki.ItemForm.PREPARED)
     operation = await anomaly.tune_compression(mekiki.Configuration("j", few, backbone="small"))
     with pytest.raises(mekiki.errors.FailedPrecondition, match=r"9 aligned normals .* at least 16"):
+        await operation.result(timeout_s=100)
+
+
+async def test_a_rate_factor_that_the_codec_has_not_is_refused_when_that_is_known(anomaly):
+    operation = await anomaly.tune_compression(JUDGE, max_crf=52)
+    with pytest.raises(mekiki.errors.InvalidArgument, match="max_crf: must be 0 to 51, is 52"):
         await operation.result(timeout_s=100)
 
 

@@ -67,8 +67,8 @@ class AsyncTrials:
             judge: the detector that is not to lose; its normals have form PREPARED, and at most 240 of them are used.
             defects: defective items, not those of the test; default: made on held-out normals.
             max_loss: of the area under the ROC curve, against images that were not compressed; default 0.005.
-            min_crf: smallest rate factor to try, 0 to 51; default 10.
-            max_crf: largest rate factor to try; default 46.
+            min_crf: smallest rate factor to try; default 10 of HEVC, 20 of AV1.
+            max_crf: largest rate factor to try; default 46 of HEVC, 60 of AV1.
             timeout_s: deadline of starting it.
         """
         request = anomaly_pb2.TuneCompressionRequest(
