@@ -31,6 +31,7 @@ def gather_items(codec: mekiki.Client, items: types_pb2.ItemFilter, size: int, l
     set. Items without a label are left out, and so are damaged ones, which are reported.
     Raises InvalidArgument for fewer than two labels (before any pixel is read), or more than `limit` items.
     """
+    items = _pin(codec, items)
     expected = _count_labelled(codec, items, limit)
     labels, groups, damaged = [], [], []
     with tempfile.TemporaryFile() as spool:
@@ -45,6 +46,16 @@ def gather_items(codec: mekiki.Client, items: types_pb2.ItemFilter, size: int, l
         number_labels(labels)
         pictures = _map(spool, (len(labels), size, size, 3))
     return Gathered(TrainingSet(pictures, tuple(labels), tuple(groups)), tuple(damaged))
+
+
+def _pin(codec: mekiki.Client, items: types_pb2.ItemFilter) -> types_pb2.ItemFilter:
+    """The items of the encoding that is the newest now: one that comes meanwhile must not be mixed in."""
+    pinned = types_pb2.ItemFilter()
+    pinned.CopyFrom(items)
+    if items.form == types_pb2.ITEM_FORM_PREPARED and not items.encoding_id:
+        newest = codec.codec.get_dataset(items.dataset).encodings[-1:]
+        pinned.encoding_id = newest[0].encoding_id if newest else ""
+    return pinned
 
 
 def _count_labelled(codec: mekiki.Client, items: types_pb2.ItemFilter, limit: int) -> int:

@@ -25,10 +25,17 @@ class FakeItem:
 class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
     def __init__(self, items):
         self.items = items
+        self.encodings = []
+        self.asked = []
+
+    async def GetDataset(self, request, context):  # noqa: N802
+        encodings = [codec_pb2.Encoding(encoding_id=name) for name in self.encodings]
+        return codec_pb2.GetDatasetResponse(dataset=codec_pb2.Dataset(name=request.dataset, encodings=encodings))
 
     async def ReadItems(self, request, context):  # noqa: N802
         if request.items.dataset != DATASET:
             raise NotFound("data set", request.items.dataset)
+        self.asked.append(request.items.encoding_id)
         for item in self.items:
             if not request.items.item_ids or item.item_id in request.items.item_ids:
                 yield self.answer(item, request.metadata_only)
@@ -42,14 +49,14 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         return codec_pb2.ReadItemsResponse(item=described, image=encode_tensor(item.pixels))
 
 
-def open_codec(items):
-    """An opening of a codec that holds these items."""
+def open_codec(items, servicer=None):
+    """An opening of a codec that holds these items, or answers as this servicer does."""
 
     def open_service(_):
         return Service(
             name="codec",
             descriptor=codec_pb2.DESCRIPTOR.services_by_name["CodecService"],
-            servicer=FakeCodec(items),
+            servicer=servicer or FakeCodec(items),
             add_to_server=codec_pb2_grpc.add_CodecServiceServicer_to_server,
         )
 
