@@ -23,7 +23,8 @@ class FrameFiles:
         """Keeps the image of that name, in place of another one."""
         number = self._numbers.setdefault(name, len(self._numbers))
         if not cv2.imwrite(str(self._folder / f"{number}.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-            raise Unavailable(f"{self._folder} cannot be written to")
+            size = f"{pixels.shape[1]} x {pixels.shape[0]}"
+            raise Unavailable(f"the temporary folder is full: there is no room for an image of {size} pixels")
 
     def get(self, name: str) -> Pixels:
         """Returns it."""

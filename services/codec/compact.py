@@ -127,10 +127,9 @@ def _split(items: Sequence[Item]) -> list[list[Item]]:
     runs: list[list[Item]] = []
     held = 0
     for item in items:
-        size = item.width * item.height * item.channels * item.bit_depth // 8
-        if not runs or len(runs[-1]) >= RUN_ITEMS or held + size > RUN_BYTES:
+        if not runs or len(runs[-1]) >= RUN_ITEMS or held + item.pixel_bytes > RUN_BYTES:
             runs.append([])
             held = 0
         runs[-1].append(item)
-        held += size
+        held += item.pixel_bytes
     return runs

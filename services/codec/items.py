@@ -87,6 +87,11 @@ class Item:
     mask_sha256: str = ""
 
     @property
+    def pixel_bytes(self) -> int:
+        """Of its pixels in memory."""
+        return self.width * self.height * self.channels * self.bit_depth // 8
+
+    @property
     def content(self) -> Content:
         """Equal for items with equal pixels."""
         size = (self.height, self.width)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from mekiki.codec.v1 import codec_pb2
@@ -15,18 +15,23 @@ from services.runtime.images import encode_mask, encode_tensor
 
 Response = codec_pb2.ReadItemsResponse
 
-AHEAD = 3
-"""Items that are read while the caller takes one: memory holds about so many images a stream."""
+LEAST_AHEAD = 3
+"""Items that are read while the caller takes one."""
+
+AHEAD_BYTES = 64 << 20
+"""Pixels of a stream that are in memory, about, where a machine has cores to read more items at once."""
+
 ENVELOPE_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What of each item is sent besides its description, and how large a message may be."""
+    """What of each item is sent besides its description, how large a message may be, and how many are read at once."""
 
     pixels: bool
     mask: bool
     message_bytes: int
+    threads: int
 
 
 async def read_frames(found: ItemsToRead, parts: Parts, *, storage_order: bool) -> AsyncIterator[Response]:
@@ -34,17 +39,23 @@ async def read_frames(found: ItemsToRead, parts: Parts, *, storage_order: bool) 
     everything: list[Item | str] = [*(found.items_as_stored() if storage_order else found.items), *found.missing]
     if not storage_order:
         everything.sort(key=lambda item: item if isinstance(item, str) else item.item_id)
-    working: deque[asyncio.Task[Response]] = deque()
+    working: deque[tuple[int, asyncio.Task[Response]]] = deque()
     try:
         for item in everything:
-            working.append(asyncio.create_task(asyncio.to_thread(_answer, found, item, parts)))
-            if len(working) >= AHEAD:
-                yield await working.popleft()
+            task = asyncio.create_task(asyncio.to_thread(_answer, found, item, parts))
+            working.append((0 if isinstance(item, str) else item.pixel_bytes, task))
+            while _is_enough([size for size, _ in working], parts.threads):
+                yield await working.popleft()[1]
         while working:
-            yield await working.popleft()
+            yield await working.popleft()[1]
     finally:
-        for task in working:
+        for _, task in working:
             task.cancel()
+
+
+def _is_enough(sizes: Sequence[int], threads: int) -> bool:
+    """Whether so many items, of so many bytes, are far enough ahead."""
+    return len(sizes) >= LEAST_AHEAD and (len(sizes) > threads or sum(sizes) > AHEAD_BYTES)
 
 
 def _answer(found: ItemsToRead, item: Item | str, parts: Parts) -> Response:

@@ -140,7 +140,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             prepared=prepared,
             encoding_id=asked.encoding_id,
         )
-        parts = Parts(not request.metadata_only, request.with_masks, self._settings.max_message_bytes)
+        settings = self._settings
+        parts = Parts(not request.metadata_only, request.with_masks, settings.max_message_bytes, settings.thread_count)
         async for response in read_frames(found, parts, storage_order=request.storage_order):
             yield response
 

@@ -1,5 +1,6 @@
 """How far to compress, over the wire, with a codec whose loss is known."""
 
+import numpy as np
 import pytest
 from anomaly_codec import CLEAR_CRF, DATASET, FakeItem, open_codec, send
 from anomaly_parts import draw_part, draw_parts
@@ -7,9 +8,10 @@ from anomaly_parts import draw_part, draw_parts
 import mekiki
 from services.anomaly import tuning
 from services.anomaly.__main__ import OPENING
+from services.anomaly.frame_files import FrameFiles
 from services.anomaly.tuning import Tuner
 from services.anomaly.tuning_messages import read_tuning
-from services.runtime.errors import Cancelled
+from services.runtime.errors import Cancelled, Unavailable
 from tests.conftest import ROOT
 
 ITEMS = [FakeItem(f"good-{n:02d}", send(part), group=f"part {n // 2}") for n, part in enumerate(draw_parts(24))]
@@ -133,3 +135,10 @@ async def test_a_lost_worker_is_gone_on_from_and_nothing_comes_out_otherwise(ser
 
 def test_the_sample_is_bounded():
     assert tuning.SAMPLE <= 512  # what PreviewEncoding takes
+
+
+def test_a_full_folder_is_told_without_its_name(tmp_path):
+    files = FrameFiles(str(tmp_path / "gone"))
+    with pytest.raises(Unavailable, match="no room for an image of 9 x 5 pixels") as told:
+        files.put("a", np.zeros((5, 9), np.uint8))
+    assert str(tmp_path) not in str(told.value)
