@@ -1,7 +1,7 @@
-"""Which positions speak for a class: CAM in closed form, and Grad-CAM at any layer.
+"""Which positions speak for a class: CAM in closed form, and what needs a gradient at any layer.
 
 image → compute_features → compute_logits
-                        ↘ compute_cam, compute_grad_cam → finish_heatmap
+                        ↘ compute_cam, compute_map → finish_heatmap
 
 Nothing is attached to a model and nothing is remembered in it, so any number of threads may explain with one model.
 """
@@ -16,6 +16,7 @@ from torch import nn
 
 from services.runtime.errors import InvalidArgument
 from services.saliency.network import Network
+from services.saliency.rules import Rule, grad_cam
 
 CUDA_BATCH = 8  # images a forward pass, always; short batches are filled up
 _MAP_DIMENSIONS = 4  # (n, c, h, w)
@@ -69,23 +70,25 @@ def compute_cam(network: Network, features: torch.Tensor, classes: torch.Tensor)
         return run_in_fixed_batches(forward, features, classes)
 
 
-def compute_grad_cam(network: Network, features: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Compute Grad-CAM (Selvaraju et al., ICCV 2017, eq. 1 and 2) at the last feature map.
+def compute_map(network: Network, features: torch.Tensor, classes: torch.Tensor, rule: Rule = grad_cam) -> torch.Tensor:
+    """Compute a map by a rule at the last feature map.
 
-    `features` (n, c, h, w), `classes` (n,) int64 → (n, h, w) float32, before the ReLU of eq. 2.
+    `features` (n, c, h, w), `classes` (n,) int64 → (n, h, w) float32, signed.
     """
 
     def forward(part: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
             activation = part.detach().requires_grad_()
             logits = network.module.forward_head(activation.clone())  # type: ignore[operator]
-            return _weigh(activation, logits, chosen)
+            return _apply(rule, activation, logits, chosen)
 
     return run_in_fixed_batches(forward, features, classes)
 
 
-def compute_grad_cam_at(network: Network, inputs: torch.Tensor, classes: torch.Tensor, layer: str) -> torch.Tensor:
-    """Compute Grad-CAM at a named layer, on that layer's own grid: `inputs` (n, 3, s, s) → (n, h, w) float32.
+def compute_map_at(
+    network: Network, inputs: torch.Tensor, classes: torch.Tensor, layer: str, rule: Rule = grad_cam
+) -> torch.Tensor:
+    """Compute a map by a rule at a named layer, on that layer's own grid: `inputs` (n, 3, s, s) → (n, h, w) float32.
 
     Raises InvalidArgument naming the layer where there is none, or where it yields no map or runs more than once.
     """
@@ -93,16 +96,15 @@ def compute_grad_cam_at(network: Network, inputs: torch.Tensor, classes: torch.T
     def forward(part: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
             activation, logits = _capture(network, part, layer)
-            return _weigh(activation, logits, chosen)
+            return _apply(rule, activation, logits, chosen)
 
     return run_in_fixed_batches(forward, inputs, classes)
 
 
-def _weigh(activation: torch.Tensor, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+def _apply(rule: Rule, activation: torch.Tensor, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     asked = logits.gather(1, classes[:, None]).sum()  # images do not feel each other, so neither do their gradients
     (gradient,) = torch.autograd.grad(asked, activation)
-    importance = gradient.mean((2, 3), keepdim=True)  # (n, c, 1, 1)
-    return (importance * activation).sum(1).detach()
+    return rule(activation.detach(), gradient)
 
 
 def _capture(network: Network, inputs: torch.Tensor, layer: str) -> tuple[torch.Tensor, torch.Tensor]:

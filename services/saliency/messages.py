@@ -21,6 +21,9 @@ _METHODS = {
     saliency_pb2.EXPLAIN_METHOD_UNSPECIFIED: Method.AUTO,
     saliency_pb2.EXPLAIN_METHOD_CAM: Method.CAM,
     saliency_pb2.EXPLAIN_METHOD_GRAD_CAM: Method.GRAD_CAM,
+    saliency_pb2.EXPLAIN_METHOD_GRAD_CAM_PLUS_PLUS: Method.GRAD_CAM_PLUS_PLUS,
+    saliency_pb2.EXPLAIN_METHOD_LAYER_CAM: Method.LAYER_CAM,
+    saliency_pb2.EXPLAIN_METHOD_EIGEN_CAM: Method.EIGEN_CAM,
 }
 _METHOD_NUMBERS = {method: number for number, method in _METHODS.items()}
 

@@ -15,6 +15,7 @@ from services.saliency import bundle, explain
 from services.saliency.backbones import build_network
 from services.saliency.network import Network
 from services.saliency.pictures import normalise, prepare
+from services.saliency.rules import Rule, eigen_cam, grad_cam, grad_cam_plus_plus, layer_cam
 
 MAX_HEATMAP_SIDE = 4096  # cells
 _FORMAT = 1  # of the saved form; a reader refuses what it does not know
@@ -26,6 +27,17 @@ class Method(StrEnum):
     AUTO = "auto"
     CAM = "cam"
     GRAD_CAM = "grad_cam"
+    GRAD_CAM_PLUS_PLUS = "grad_cam_plus_plus"
+    LAYER_CAM = "layer_cam"
+    EIGEN_CAM = "eigen_cam"
+
+
+_RULES: dict[Method, Rule] = {
+    Method.GRAD_CAM: grad_cam,
+    Method.GRAD_CAM_PLUS_PLUS: grad_cam_plus_plus,
+    Method.LAYER_CAM: layer_cam,
+    Method.EIGEN_CAM: eigen_cam,
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class Classifier:
     """A network with names for its outputs.
 
     image → squeeze to the network's square → features (c, h, w) → mean → linear → softmax → probabilities
-                                                       ↘ CAM or Grad-CAM → heat map
+                                                       ↘ CAM or another method → heat map
     """
 
     def __init__(self, network: Network, labels: tuple[str, ...], device: torch.device) -> None:
@@ -166,8 +178,8 @@ class Classifier:
         if method is Method.CAM:
             return explain.compute_cam(self.network, features, classes)
         if layer:
-            return explain.compute_grad_cam_at(self.network, inputs, classes, layer)
-        return explain.compute_grad_cam(self.network, features, classes)
+            return explain.compute_map_at(self.network, inputs, classes, layer, _RULES[method])
+        return explain.compute_map(self.network, features, classes, _RULES[method])
 
 
 def choose_device(name: str) -> torch.device:

@@ -19,7 +19,12 @@ def peak_of(heatmap):
     return (column + 0.5) * SIDE / heatmap.shape[1], (row + 0.5) * SIDE / heatmap.shape[0]
 
 
-@pytest.mark.parametrize("question", [Question(), Question(method=Method.GRAD_CAM), Question(layer="stages.1")])
+OTHERS = [Question(method=method) for method in (Method.GRAD_CAM_PLUS_PLUS, Method.LAYER_CAM)]
+
+
+@pytest.mark.parametrize(
+    "question", [Question(), Question(method=Method.GRAD_CAM), Question(layer="stages.1"), *OTHERS]
+)
 def test_the_heat_lies_where_the_spot_is(classifier, question):
     near = 0
     for x, y in PLACES:
@@ -62,11 +67,9 @@ def test_grad_cam_at_the_last_map_is_cam_up_to_a_positive_factor(backbone):
     features = explain.compute_features(network, inputs)
     cam = explain.compute_cam(network, features, classes)
     positions = features.shape[2] * features.shape[3]
-    assert torch.allclose(explain.compute_grad_cam(network, features, classes) * positions, cam, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(explain.compute_map(network, features, classes) * positions, cam, rtol=1e-4, atol=1e-5)
     last = {"small": "stages.2", "resnet10t": "layer4"}[backbone]
-    assert torch.allclose(
-        explain.compute_grad_cam_at(network, inputs, classes, last) * positions, cam, rtol=1e-4, atol=1e-5
-    )
+    assert torch.allclose(explain.compute_map_at(network, inputs, classes, last) * positions, cam, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", ["stem", "stages.0", "stages.1.0", "stages.1.1", "stages.2"])
@@ -81,7 +84,7 @@ def test_grad_cam_at_a_layer_is_what_a_plain_backward_pass_gives(classifier, lay
     logits = copy(inputs)
     (gradient,) = torch.autograd.grad(logits[0, 1], seen["map"])
     expected = (gradient.mean((2, 3), keepdim=True) * seen["map"]).sum(1).detach()
-    found = explain.compute_grad_cam_at(network, inputs, torch.tensor([1]), layer)
+    found = explain.compute_map_at(network, inputs, torch.tensor([1]), layer)
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -95,7 +98,14 @@ def test_eight_threads_get_what_one_gets_to_the_bit(classifier, question):
     assert all((one == other).all() for one, other in zip(alone, together, strict=True))
 
 
-@pytest.mark.parametrize("question", [Question(), Question(method=Method.GRAD_CAM), Question(layer="stages.1")])
+@pytest.mark.parametrize(
+    "question",
+    [
+        Question(),
+        Question(layer="stages.1"),
+        *(Question(method=method) for method in Method if method is not Method.CAM),
+    ],
+)
 def test_what_shares_a_batch_changes_no_bit(classifier, question):
     images = [draw("stripes", 3 * index, 20, seed=index) for index in range(6)]
     batch = classifier.explain(images, question)
@@ -154,6 +164,6 @@ def test_an_in_place_layer_after_the_asked_one_does_not_spoil_it():
     network = build_network("resnet10t", 2, input_size=64)
     torch.nn.init.normal_(network.linear.weight, generator=torch.Generator().manual_seed(0))
     inputs = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    found = explain.compute_grad_cam_at(network, inputs, torch.tensor([0]), "bn1")
+    found = explain.compute_map_at(network, inputs, torch.tensor([0]), "bn1")
     assert torch.isfinite(found).all()
     assert found.any()

@@ -20,6 +20,15 @@ class ExplainMethod(StrEnum):
     GRAD_CAM = "grad_cam"
     """Gradient-weighted class activation map (Selvaraju et al., 2017)."""
 
+    GRAD_CAM_PLUS_PLUS = "grad_cam_plus_plus"
+    """Finds several things of a class in one image better (Chattopadhay et al., 2018)."""
+
+    LAYER_CAM = "layer_cam"
+    """Weighs every position by itself, for layers with detail (Jiang et al., 2021)."""
+
+    EIGEN_CAM = "eigen_cam"
+    """What the layer sees most of, whatever the label (Muhammad and Yeasin, 2020)."""
+
 
 @dataclass(frozen=True)
 class Classifier:
