@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 Rule = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-_LEAST = 1e-7
+_LEAST = 1e-6
 
 
 def grad_cam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -20,11 +20,12 @@ def grad_cam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 def grad_cam_plus_plus(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Grad-CAM++: each channel by its positive gradients, weighed position by position, of an exponential score.
 
-    Chattopadhay et al., WACV 2018, eq. 10 and 19; powers of the gradient stand for higher derivatives.
+    Chattopadhay et al., WACV 2018, eq. 10 and 19; powers of the gradient stand for higher derivatives. What is added
+    below the line is pytorch-grad-cam's, so that the values are, too: it counts where gradients are under a thousandth.
     """
     squared = gradient**2
-    below = 2 * squared + activation.sum((2, 3), keepdim=True) * squared * gradient
-    share = torch.where(gradient != 0, squared / torch.where(below.abs() > _LEAST, below, _LEAST), 0)
+    below = 2 * squared + activation.sum((2, 3), keepdim=True) * squared * gradient + _LEAST
+    share = torch.where(gradient != 0, squared / below, 0)
     weights: torch.Tensor = (share * gradient.relu()).sum((2, 3), keepdim=True)
     return (weights * activation).sum(1)
 

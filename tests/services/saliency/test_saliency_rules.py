@@ -36,7 +36,7 @@ def test_grad_cam_plus_plus_position_by_position():
                 for x in range(width):
                     slope = gradient[image, channel, y, x]
                     if slope > 0:
-                        weight += slope**2 / (2 * slope**2 + total * slope**3) * slope
+                        weight += slope**2 / (2 * slope**2 + total * slope**3 + 1e-6) * slope
             expected[image] += weight * activation[image, channel]
     assert np.allclose(call(grad_cam_plus_plus, activation, gradient), expected, rtol=1e-4, atol=1e-5)
 
