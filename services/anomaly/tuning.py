@@ -116,6 +116,11 @@ class Tuner:
         described = (read.item for read in self._codec.read_items(self._judge.items, metadata_only=True))
         aligned = [item for item in described if item.item_id not in self._encoding.unaligned]
         few = [aligned[int(place)] for place in np.linspace(0, len(aligned) - 1, min(SAMPLE, len(aligned)))]
+        wanted = types_pb2.ItemFilter()
+        wanted.CopyFrom(self._judge.items)
+        wanted.item_ids[:] = [item.item_id for item in few]
+        encoded = {read.item.item_id for read in self._codec.read_items(wanted) if read.error is None} if few else set()
+        few = [item for item in few if item.item_id in encoded]  # not what was appended since
         if len(few) < LEAST_NORMALS:
             found = f"{len(few)} aligned normals of {self._judge.items.dataset!r} are selected"
             raise FailedPrecondition("TOO_FEW_NORMALS", f"{found}, at least {LEAST_NORMALS} are needed")
@@ -161,13 +166,15 @@ class Tuner:
         self, names: Sequence[str], seed: int, strength: int, raw: FrameFiles, prepared: FrameFiles
     ) -> tuple[str, ...]:
         """Makes a defect on each normal."""
-        made = []
-        for name, pixels in self._read(names):
-            random = np.random.default_rng([self._judge.seed, seed, zlib.crc32(name.encode())])
-            part = self._framing.find_part(self._placements[name])
-            made.append((f"{seed}/{name}", make_fault(pixels, part, random, strength)))
-        self._add_all(made, len(made), raw, prepared)
-        return tuple(name for name, _ in made)
+
+        def make() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+            for name, pixels in self._read(names):
+                random = np.random.default_rng([self._judge.seed, seed, zlib.crc32(name.encode())])
+                part = self._framing.find_part(self._placements[name])
+                yield f"{seed}/{name}", make_fault(pixels, part, random, strength)
+
+        self._add_all(make(), len(names), raw, prepared)
+        return tuple(f"{seed}/{name}" for name in names)
 
     def _add_given(self, raw: FrameFiles, prepared: FrameFiles) -> tuple[str, ...]:
         names = []

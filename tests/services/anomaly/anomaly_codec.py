@@ -9,9 +9,10 @@ from anomaly_parts import PART_MASK, SIDE
 from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
 from mekiki.types.v1 import types_pb2
 from services.runtime.config import Settings
-from services.runtime.errors import InvalidArgument, NotFound
+from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.runtime.images import decode_image, encode_mask, encode_tensor
 from services.runtime.server import Opening, Service
+from services.runtime.status import to_status
 from services.runtime.streams import answer_frames
 
 DATASET, ENCODING = "parts", "prepared-1"
@@ -65,6 +66,9 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
             if request.metadata_only:
                 mask = encode_mask(item.mask) if request.with_masks and item.mask is not None else None
                 yield codec_pb2.ReadItemsResponse(item=described, mask=mask)
+            elif request.items.form == types_pb2.ITEM_FORM_PREPARED and item.item_id.startswith("late"):
+                lacking = FailedPrecondition("NOT_ENCODED", f"item {item.item_id!r} is not in {ENCODING}")
+                yield codec_pb2.ReadItemsResponse(item=described, error=to_status(lacking))
             elif request.items.form == types_pb2.ITEM_FORM_PREPARED:
                 image, alignment = encode_tensor(prepare(item.pixels)), describe(aligned=True)
                 yield codec_pb2.ReadItemsResponse(item=described, image=image, alignment=alignment)
@@ -75,6 +79,8 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         """Keeps everything up to CLEAR_CRF; above, what a block of pixels has in common."""
         self.check(request.dataset)
         for item_id in request.item_ids:
+            if item_id.startswith("late"):
+                raise NotFound("item", item_id)
             frame = prepare(self.items[item_id].pixels)
             if request.crf > CLEAR_CRF:
                 blocks = cv2.resize(frame, (SIDE // 16, SIDE // 16), interpolation=cv2.INTER_AREA)

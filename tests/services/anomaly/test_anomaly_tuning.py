@@ -15,6 +15,7 @@ from services.runtime.errors import Cancelled, Unavailable
 from tests.conftest import ROOT
 
 ITEMS = [FakeItem(f"good-{n:02d}", send(part), group=f"part {n // 2}") for n, part in enumerate(draw_parts(24))]
+ITEMS += [FakeItem("late-0", send(draw_part(900)))]  # appended after the data set was encoded: left out
 ITEMS += [FakeItem(f"bad-{n}", send(draw_part(600 + n, defect=True)), "cross", "seen") for n in range(5)]
 NORMALS = mekiki.ItemFilter(DATASET, splits=["train"], form=mekiki.ItemForm.PREPARED)
 JUDGE = mekiki.Configuration("judge", NORMALS, mekiki.PatchEngine(input_side=96), "small")
