@@ -1,15 +1,12 @@
 """Images that are too many for the memory."""
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from services.runtime.errors import Unavailable
-
-Pixels = NDArray[Any]
+from services.runtime.images import Pixels
 
 
 class FrameFiles:

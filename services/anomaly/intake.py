@@ -95,11 +95,9 @@ def take_items(codec: mekiki.Client, items: types_pb2.ItemFilter, about: About) 
     Raises:
         MekikiError: an item that cannot be read or prepared.
     """
-    wanted = types_pb2.ItemFilter()
-    wanted.CopyFrom(items)
+    wanted = to_originals(items)
     if items.category:  # originals have none: they are named instead
         wanted.item_ids[:] = [read.item.item_id for read in codec.codec.read_items(items, metadata_only=True)]
-    wanted.form, wanted.encoding_id, wanted.category = types_pb2.ITEM_FORM_ORIGINAL, "", ""
     if not about.encoding_id:
         for read in codec.codec.read_items(wanted):
             yield read.item, take_as_sent(read.pixels)
@@ -113,3 +111,11 @@ def take_items(codec: mekiki.Client, items: types_pb2.ItemFilter, about: About) 
         if answer.error is not None:
             raise answer.error
         yield item, take_prepared(answer.value)
+
+
+def to_originals(items: types_pb2.ItemFilter) -> types_pb2.ItemFilter:
+    """The same items in their original form; which are of a category of an encoding, originals do not tell."""
+    wanted = types_pb2.ItemFilter()
+    wanted.CopyFrom(items)
+    wanted.form, wanted.encoding_id, wanted.category = types_pb2.ITEM_FORM_ORIGINAL, "", ""
+    return wanted

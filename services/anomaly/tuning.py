@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from services.anomaly.calibrate import group_items
 from services.anomaly.faults import make_fault
 from services.anomaly.frame_files import FrameFiles
 from services.anomaly.frames import Framing, Placement, narrow, resize
+from services.anomaly.intake import to_originals
 from services.anomaly.learning import find_category, find_encoding, frame_category, is_aligned, open_model
 from services.anomaly.model import Detector, choose_device
 from services.anomaly.plan_messages import read_plan
@@ -30,6 +30,7 @@ from services.anomaly.rate_search import Point, Trial, Tuned, mean_auroc, measur
 from services.anomaly.trials import fill_bank
 from services.anomaly.tuning_messages import read_crfs
 from services.runtime.errors import FailedPrecondition, InvalidArgument
+from services.runtime.images import Pixels
 from services.runtime.worker import Job
 
 SAMPLE = 240
@@ -42,8 +43,6 @@ FOUND = 0.95
 
 RAW_SIDE = 2048
 """Longer side at which images are kept as sent: no detector looks at more than half of it."""
-
-Pixels = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ class Tuner:
         names = []
 
         def read() -> Iterator[tuple[str, NDArray[np.uint8]]]:
-            for one in self._codec.read_items(_originals(self._request.defects)):
+            for one in self._codec.read_items(to_originals(self._request.defects)):
                 names.append(f"defect/{one.item.item_id}")
                 yield names[-1], narrow(_pixels(one))
 
@@ -258,13 +257,6 @@ class Tuner:
             self._known[stage] = judge()
             self._job.save_checkpoint(_to_json(self._known))
         return self._known[stage]
-
-
-def _originals(items: types_pb2.ItemFilter) -> types_pb2.ItemFilter:
-    wanted = types_pb2.ItemFilter()
-    wanted.CopyFrom(items)
-    wanted.form, wanted.encoding_id, wanted.category = types_pb2.ITEM_FORM_ORIGINAL, "", ""
-    return wanted
 
 
 def _pixels(read: mekiki.ReadItem) -> Pixels:

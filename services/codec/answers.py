@@ -1,5 +1,6 @@
 """From the codec's values to its messages."""
 
+import base64
 from collections.abc import Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,7 +22,7 @@ from services.codec.messages import (
     STATES,
     TRANSFORMS,
 )
-from services.codec.options import Options, unpack_mask
+from services.codec.options import Options
 from services.codec.records import Kind, Record
 from services.codec.scrub import Findings
 from services.runtime.images import encode_mask
@@ -164,7 +165,7 @@ def _write_options(options: Options) -> codec_pb2.EncodingOptions:
         reference_splits=options.reference_splits,
         mask_margin=options.mask_margin if options.mask_margin >= 0 else None,
         frame_side=options.frame_side or None,
-        mask=encode_mask(unpack_mask(options.mask_png)) if options.mask_png else None,
+        mask=types_pb2.Mask(png=base64.b64decode(options.mask_png)) if options.mask_png else None,
         reference=codec_pb2.ReferenceChoice.Name(_REFERENCE_NUMBERS[options.reference]),  # type: ignore[arg-type]
         transform=codec_pb2.Transform.Name(_TRANSFORM_NUMBERS[options.transform]),  # type: ignore[arg-type]
         video_codec=codec_pb2.VideoCodec.Name(_CODEC_NUMBERS[options.codec]),  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from services.codec.dataset import GRACE_S, Datasets
 from services.codec.encode import Encoder
 from services.codec.encoding import Encodings, Preparer
 from services.codec.geometry import Mask
-from services.codec.items import Item
+from services.codec.items import Item, Place
 from services.codec.options import Options
 from services.codec.progress import Progress
 from services.codec.reading import OriginalReader, PreparedReader, Selection, select
@@ -35,12 +35,8 @@ class ItemsToRead:
 
     def items_as_stored(self) -> list[Item]:
         """Returns the items in the order in which their pixels lie, those without pixels first."""
-
-        def place(item: Item) -> tuple[str, int]:
-            found = self.reader.locate(item)
-            return ("", 0) if found is None else (found.segment, found.frame)
-
-        return sorted(self.items, key=place)
+        nowhere = Place("", 0)
+        return sorted(self.items, key=lambda item: self.reader.locate(item) or nowhere)
 
 
 class Codec:

@@ -49,7 +49,7 @@ def preview(codec: Codec, wanted: Wanted) -> Iterator[Frame]:
         if item_id not in encoded:
             raise NotFound("item", item_id)
     # As they lie in the encoding's own videos: alike ones next to each other.
-    items = sorted((encoded[item_id] for item_id in set(wanted.item_ids)), key=_lie)
+    items = sorted((encoded[item_id] for item_id in set(wanted.item_ids)), key=lambda item: (item.category, item.place))
     draw = partial(_draw, OriginalReader(codec.datasets, snapshot), preparer)
     for _, members in groupby(items, key=lambda item: item.category):
         run = list(members)
@@ -57,10 +57,6 @@ def preview(codec: Codec, wanted: Wanted) -> Iterator[Frame]:
         sizes = [gop.sizes[gop.order.index(place)] for gop in video.index.gops for place in range(len(gop.sizes))]
         for item, pixels, size in zip(run, decode_video(video), sizes, strict=True):
             yield Frame(item.item_id, pixels, size)
-
-
-def _lie(item: EncodedItem) -> tuple[str, str, int]:
-    return item.category, item.place.segment, item.place.frame
 
 
 def _draw(reader: OriginalReader, preparer: Preparer, item: EncodedItem) -> Image:
