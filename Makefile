@@ -34,8 +34,9 @@ chart: $(STAMP) ## make the chart's schema and its table of keys from its values
 demo: protos ## the main job on sample parts, or on DATA=folder; writes build/demo/report.html
 	$(BIN)/mekiki demo --out $(OUT) $(if $(DATA),--data $(DATA))
 
+# What does not answer even to pytest's own limit (600 s a test) is killed and named, instead of the whole run by CI.
 test: protos ## all tests, in parallel
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 lint: protos ## formatting, lint, types, imports, dependencies, the contract
 	$(BIN)/ruff format --check .

@@ -14,8 +14,10 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import av
@@ -143,11 +145,25 @@ def _encode(
         if pixel_format.startswith("yuv"):
             stream.codec_context.colorspace = Colorspace.ITU709
             stream.codec_context.color_range = _range(first)
+        container.start_encoding()
+        _give_up_real_time()
         for frame in frames:
             container.mux(stream.encode(_to_video_frame(frame, first, pixel_format)))
         container.mux(stream.encode(None))
     data = file.getvalue()
     return Video(data, _read_index(data, *_layout(first)))
+
+
+def _give_up_real_time() -> None:
+    """Makes all threads ordinary ones again.
+
+    Where SVT-AV1 runs as root, its threads and the one that opened it become real-time ones of the highest priority,
+    and so does every process started from there: on two cores nothing else gets a turn.
+    """
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):  # the thread has ended
+            if os.sched_getscheduler(int(task.name)) == os.SCHED_FIFO:
+                os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 def _to_video_frame(frame: Frame, first: Frame, pixel_format: str) -> av.VideoFrame:

@@ -1,4 +1,6 @@
 import io
+import os
+from pathlib import Path
 
 import av
 import numpy as np
@@ -144,6 +146,21 @@ def test_lossy_video_has_eight_bits_and_no_opacity(frames):
 def test_bad_parameters_are_refused_with_limit_and_value(frames, rate, complaint):
     with pytest.raises(InvalidArgument, match=complaint):
         encode_lossy(shades((64, 64), 1) if frames == 1 else frames, rate)
+
+
+@pytest.mark.parametrize("codec", LARGEST_CRF)
+def test_no_thread_becomes_a_real_time_one(codec):  # SVT-AV1 makes its own and the caller so, where it runs as root
+    def policies():
+        return {os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()}
+
+    def watch(frames):
+        for frame in frames:
+            yield frame
+            seen.append(policies())
+
+    seen = []
+    encode_lossy(watch(shades((64, 80))), Rate(10, 3, codec))
+    assert [*seen, policies()] == [{os.SCHED_OTHER}] * 8
 
 
 def test_frames_are_taken_one_by_one():
