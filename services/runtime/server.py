@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
+from services.runtime.arenas import limit_arenas
 from services.runtime.config import Settings, load_settings
 from services.runtime.errors import Unavailable
 from services.runtime.gate import Gate
@@ -68,6 +69,7 @@ class Opening:
 
 def run(openings: Sequence[Opening]) -> None:
     """Serves until SIGTERM or SIGINT, drains, and returns."""
+    limit_arenas()
     settings = [load_settings(opening.settings_class) for opening in openings]
     configure_logs(settings[0].log_level)
     asyncio.run(_run(openings, settings))

@@ -14,6 +14,7 @@ from typing import Any
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from services.runtime.arenas import limit_arenas
 from services.runtime.config import Settings, load_settings
 from services.runtime.errors import Cancelled, MekikiError, Unavailable
 from services.runtime.ledger import Ledger
@@ -128,6 +129,7 @@ def run_job(handlers: Mapping[str, Handler], settings_class: type[Settings]) -> 
         handlers: what each verb does, such as {"EncodeDataset": encode_dataset}.
         settings_class: the service's settings, read from the environment.
     """
+    limit_arenas()
     assignment = _read_arguments(sys.argv[1:])
     settings = load_settings(settings_class)
     configure_logs(settings.log_level)

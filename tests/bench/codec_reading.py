@@ -24,6 +24,7 @@ from services.codec.dataset import Datasets
 from services.codec.model import Codec
 from services.codec.options import Options
 from services.codec.reading import Selection
+from services.runtime.arenas import limit_arenas
 from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
 from tests.bench.codec_lossless import Silent
@@ -110,6 +111,7 @@ def add_making(figures: Figures) -> None:
 
 def make(count: int) -> None:
     """Makes a data set and prints what it took; run as a process of its own."""
+    limit_arenas()  # as codec's worker does
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         codec = open_codec(Path(folder))
