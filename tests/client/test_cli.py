@@ -589,15 +589,45 @@ def test_export_writes_voc(server, mekiki, tmp_path):
         item.annotations.add(label=label, state=state, box=types_pb2.Box(x_min=1, y_min=2, x_max=5, y_max=6))
     image = to_image(np.ones((6, 8, 4), np.uint8))
     server.answers["ReadItems"] = lambda _r, _c: iter([codec_pb2.ReadItemsResponse(item=item, image=image)])
-    result = mekiki("export", "parts", tmp_path / "all", "--json")
-    assert lines(result) == [{"images": 1, "path": str(tmp_path / "all")}]
+    result = mekiki("export", "parts", tmp_path / "all", "--proposed", "--json")
+    assert lines(result) == [{"images": 1, "left_out": 0, "format": "voc", "path": str(tmp_path / "all")}]
     (xml,) = (tmp_path / "all" / "Annotations").iterdir()
     assert "proposed" in xml.read_text()
-    assert "rejected" not in xml.read_text()
-    mekiki("export", "parts", tmp_path / "some", "--accepted")
-    (xml,) = (tmp_path / "some" / "Annotations").iterdir()
-    assert "proposed" not in xml.read_text()
     assert "accepted" in xml.read_text()
+    assert "rejected" not in xml.read_text()
+
+
+def test_export_leaves_out_what_is_not_decided_on_and_what_was_all_rejected(server, mekiki, tmp_path):
+    def item(name, *states):
+        made = codec_pb2.Item(item_id=name)
+        for state in states:
+            made.annotations.add(label="nut", state=state, box=types_pb2.Box(x_min=1, y_min=2, x_max=5, y_max=6))
+        return made
+
+    items = [item("proposed", 1, 2), item("accepted", 2, 3), item("rejected", 3), item("bare")]
+    image = to_image(np.ones((6, 8), np.uint8))
+    server.answers["ReadItems"] = lambda _r, _c: (codec_pb2.ReadItemsResponse(item=i, image=image) for i in items)
+    result = mekiki("export", "parts", tmp_path / "csv", "--format", "csv", "--json")
+    assert lines(result)[0]["left_out"] == 2
+    assert "2 images are left out" in result.stderr
+    rows = [row.split(",") for row in (tmp_path / "csv/annotations.csv").read_text().splitlines()[1:]]
+    assert [(row[0], row[4]) for row in rows] == [("accepted.jpg", "nut"), ("bare.jpg", "")]
+    assert mekiki("export", "parts", tmp_path / "x", "--format", "tfrecord").exit_code == ExitCode.USAGE
+
+
+def test_export_takes_masks_where_the_format_has_them(server, mekiki, tmp_path):
+    from mekiki._values.image import to_mask
+
+    item = codec_pb2.Item(item_id="a", labels=["nut"])
+    item.annotations.add(label="nut", state=2, box=types_pb2.Box(x_min=1, y_min=2, x_max=5, y_max=6))
+    mask = np.zeros((6, 8), bool)
+    mask[3, 2:4] = True
+    told = codec_pb2.ReadItemsResponse(item=item, image=to_image(np.ones((6, 8), np.uint8)), mask=to_mask(mask))
+    server.answers["ReadItems"] = lambda _r, _c: iter([told])
+    assert mekiki("export", "parts", tmp_path, "--format", "coco", "--masks").exit_code == ExitCode.DONE
+    assert server.calls("ReadItems")[0].requests[0].with_masks
+    written = json.loads((tmp_path / "annotations/instances_default.json").read_text())
+    assert written["annotations"][0]["area"] == 2
 
 
 def test_export_needs_nothing_of_the_demonstration(server, tmp_path):

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from mekiki import AnnotationState, Box
-from mekiki._voc import VocImage, write_voc
 from mekiki.cli.folder import read_folder
 from tests.conftest import ROOT
 
@@ -58,15 +57,6 @@ def test_the_layout_of_pascal_voc_is_read_with_boxes_labels_and_splits(tmp_path)
     assert [file.labels for file in (first, second, third)] == [("bolt", "nut"), (), ()]
     assert [file.split for file in (first, second, third)] == ["train", "validation", ""]
     assert found.left_out == 0
-
-
-def test_what_export_writes_is_read_back(tmp_path):
-    import numpy as np
-
-    objects = (("dent", (0, 0, 5, 7)), ("dent", (50, 30, 60, 40)))
-    write_voc(tmp_path, [VocImage("part", np.zeros((40, 60), np.uint8), objects)])
-    _, files = read(tmp_path)
-    assert boxes(files["JPEGImages/part.jpg"]) == [(label, Box(*box)) for label, box in objects]
 
 
 def test_labels_of_folders_go_before_those_of_boxes(tmp_path):

@@ -1,13 +1,12 @@
 from xml.etree import ElementTree as ET
 
-import cv2
 import numpy as np
 import pytest
 
-from mekiki._voc import VocImage, safe_name, write_voc
 from mekiki.demo.charts import draw_latencies, draw_sizes
 from mekiki.demo.curve import bound_share, measure_auroc, smallest_rate, trace_roc
 from mekiki.demo.figures import box_iou, show_bytes, show_duration, show_ratio, show_share
+from mekiki.formats.files import safe_name
 from mekiki.report.charts import draw_roc, draw_scores, nice_ticks
 from mekiki.report.pictures import draw_box, overlay_heat, shrink
 
@@ -107,18 +106,6 @@ def test_a_box_is_drawn_without_touching_the_original():
 def test_shrinking_keeps_the_proportions():
     assert shrink(np.zeros((100, 50, 3), np.uint8), 40).shape == (40, 20, 3)
     assert shrink(np.zeros((10, 10), np.uint8), 40).shape == (10, 10)
-
-
-def test_voc_files_say_where_the_box_is_counting_from_one(tmp_path):
-    image = VocImage("images/screw/0001.png", np.zeros((30, 40, 3), np.uint8), (("screw & nut", (0, 2, 10, 12)),))
-    assert write_voc(tmp_path, [image, image]) == 2
-    names = (tmp_path / "ImageSets/Main/trainval.txt").read_text().split()
-    assert names == ["images_screw_0001", "images_screw_0001-2"]
-    root = ET.parse(tmp_path / f"Annotations/{names[0]}.xml").getroot()
-    assert root.findtext("object/name") == "screw & nut"
-    assert [int(root.findtext(f"object/bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax")] == [1, 3, 10, 12]
-    assert [root.findtext(f"size/{tag}") for tag in ("width", "height", "depth")] == ["40", "30", "3"]
-    assert cv2.imread(str(tmp_path / f"JPEGImages/{root.findtext('filename')}")).shape == (30, 40, 3)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/abs", "..", "", "a\x00b", "日本.png"])

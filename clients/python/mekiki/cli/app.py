@@ -9,11 +9,12 @@ import typer
 
 from mekiki.cli.codes import EPILOG, ExitCode
 from mekiki.cli.context import context
-from mekiki.cli.datasets import compact, export, pull, push, verify
+from mekiki.cli.datasets import compact, pull, push, verify
 from mekiki.cli.deletion import delete
 from mekiki.cli.detectors import calibrate, enroll, forget, promote, rollback
 from mekiki.cli.encoding import encode
 from mekiki.cli.evaluation import evaluate
+from mekiki.cli.export import export
 from mekiki.cli.models import annotate, classify, explain, score
 from mekiki.cli.showcase import demo, sample_parts
 from mekiki.cli.state import ops, status

@@ -1,4 +1,4 @@
-"""Commands about data sets: push, pull, compact, verify, export."""
+"""Commands about data sets: push, pull, compact, verify."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,14 +16,14 @@ from mekiki import (
     NewItem,
     errors,
 )
-from mekiki._voc import VocImage, write_voc
 from mekiki.cli.codes import ExitCode
 from mekiki.cli.episodes import is_recording, read_episodes, read_items
 from mekiki.cli.files import Places, hash_file, read_mask, write_pixels
 from mekiki.cli.folder import ImageFile, read_folder
 from mekiki.cli.output import Output
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
-from mekiki.cli.voc import to_voc
+from mekiki.formats.outlines import draw_outlines
+from mekiki.formats.picture import read_size
 
 DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="Name of the data set.")]
 Splits = Annotated[list[str] | None, typer.Option("--split", help="Only items of this split; may be repeated.")]
@@ -41,8 +41,9 @@ def push(
 
     Item identifiers are the paths below the folder, so pushing again adds what is new, and an interrupted push goes on
     where it stopped. Beside train/ and test/, masks
-    of defects are taken from ground_truth/<label>/<name>_mask.png, or masks/<label>/<name>.png. Boxes are taken from
-    annotations/, Pascal VOC's XML or COCO's JSON. Of a recording as LeRobot lays it out (meta/info.json, videos/) every
+    of defects are taken from ground_truth/<label>/<name>_mask.png, or masks/<label>/<name>.png. Boxes, and masks that
+    come with them, are taken from annotation files, which are found by themselves: Pascal VOC, YOLO, COCO, Datumaro,
+    LabelMe, CVAT for images, CSV. Of a recording as LeRobot lays it out (meta/info.json, videos/) every
     frame becomes an item.
     """
     with session(address, json=json) as (client, output):
@@ -69,6 +70,8 @@ def _create(client: Client, dataset: str) -> None:
 def to_new_item(file: ImageFile) -> NewItem:
     """An image of a folder as an item, with its mask where it has one."""
     mask = read_mask(file.mask) if file.mask else None
+    if mask is None and file.outlines:
+        mask = draw_outlines(file.outlines, *read_size(file.path))
     return NewItem(file.item_id, file.path, labels=file.labels, split=file.split, annotations=file.boxes, mask=mask)
 
 
@@ -86,6 +89,12 @@ def _open_folder(folder: Path, output: Output) -> _Source:
         output.warn(f"ignored beside the splits: {', '.join(content.ignored)}")
     if content.left_out:
         output.warn(f"{content.left_out} boxes without an area, of crowds or beyond their image are left out")
+    if content.resized:
+        output.warn(
+            f"the boxes of {len(content.resized)} images are left out, which have another size than their annotations "
+            f"say, such as {content.resized[0]}"
+        )
+    output.say(f"{sum(len(file.boxes) for file in content.files):,} boxes come with {len(content.files):,} images")
 
     def list_new(known: Mapping[str, str]) -> Iterator[NewItem]:
         return (to_new_item(file) for file in content.files if not _is_there(file, known))
@@ -202,28 +211,3 @@ def verify(dataset: DatasetName, *, address: Address = DEFAULT_ADDRESS, json: Js
         output.value(found)
         if found.damages:
             raise typer.Exit(ExitCode.REFUSED)
-
-
-def export(
-    dataset: DatasetName,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")],
-    *,
-    accepted: Annotated[bool, typer.Option("--accepted", help="Only boxes that a person has accepted.")] = False,
-    split: Splits = None,
-    label: Labels = None,
-    address: Address = DEFAULT_ADDRESS,
-    json: Json = False,
-) -> None:
-    """Export images and boxes as Pascal VOC: XML and JPEG per image, and trainval.txt."""
-    wanted = ItemFilter(dataset, labels=label or (), splits=split or ())
-
-    def images(client: Client, output: Output) -> Iterator[VocImage]:
-        with output.bar(f"exporting {dataset}") as bar:
-            for number, read in enumerate(client.codec.read_items(wanted), 1):
-                bar.show(number, None)
-                yield to_voc(read, accepted=accepted)
-
-    with session(address, json=json) as (client, output):
-        count = write_voc(out, images(client, output))
-        output.say(f"{count} images with their boxes in {out}")
-        output.value({"images": count, "path": str(out)})

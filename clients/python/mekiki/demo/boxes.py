@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mekiki import Classifier, Client, Item, ItemFilter, Operation
-from mekiki._voc import VocImage, write_voc
+from mekiki import Annotation, Classifier, Client, Item, ItemFilter, Operation
+from mekiki import Box as PixelBox
 from mekiki.demo.narrator import Narrator
 from mekiki.demo.results import GOOD, Boxed, Boxes
 from mekiki.demo.source import Labelled, Photo
 from mekiki.demo.steps import Weights, as_box, read_annotated, train_with
+from mekiki.formats import Mark, Picture, write_dataset
 from mekiki.report.pictures import Box, Pixels
 from mekiki.sample_parts import EMPTY
 
@@ -75,9 +76,13 @@ def draw_boxes(
     with narrator.step("Export boxes") as bar:
         images = read_annotated(client, task.boxed)
         boxed = [_as_boxed(item, pixels, task.truth) for item, pixels in images]
-        write_voc(out / FOLDER, (VocImage(image.item_id, image.pixels, ((image.label, image.box),)) for image in boxed))
+        write_dataset(FOLDER, out / FOLDER, map(_as_picture, boxed))
         bar.show(1, 1)
     return _summarise(trained, tuple(boxed), task.note), trained
+
+
+def _as_picture(image: Boxed) -> Picture:
+    return Picture(image.item_id, image.pixels, (Mark(Annotation(PixelBox(*image.box), image.label)),))
 
 
 def _as_boxed(item: Item, pixels: Pixels, truth: dict[str, Box]) -> Boxed:

@@ -4,7 +4,7 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from mekiki._voc import encode_jpeg
+from mekiki.formats.files import encode_jpeg
 from mekiki.report.pictures import Pixels, shrink
 
 SIDE = 420  # longer side of a picture in the report, pixels

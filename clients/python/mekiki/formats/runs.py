@@ -1,0 +1,84 @@
+"""Masks as run lengths: row by row as CVAT has them, column by column as COCO and Datumaro have them.
+
+Runs begin with zeros (a first run of 0 where the first pixel is set). COCO packs them into a string, six bits a sign,
+each as its difference to the run two before it (`rleToString` of the COCO API, maskApi.c).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+PIXEL_LIMIT = 1 << 28
+"""Pixels that a mask may claim to have; what claims more is refused before memory is asked for."""
+
+
+def to_runs(flat: Mask) -> list[int]:
+    """Run lengths of a flat mask, zeros first."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], flat, [not flat[-1]] if flat.size else [True]))))
+    return [int(each) for each in np.diff(np.concatenate(([0], edges)))]
+
+
+def from_runs(runs: "NDArray[np.int64] | list[int]", width: int, height: int) -> Mask:
+    """A flat mask of width * height pixels.
+
+    Raises:
+        ValueError: the runs do not make so many pixels, or the mask is too large.
+    """
+    lengths = np.asarray(runs, np.int64)
+    if width < 0 or height < 0 or width * height > PIXEL_LIMIT:
+        raise ValueError(f"a mask has at most {PIXEL_LIMIT} pixels, not {width} x {height}")
+    if lengths.ndim != 1 or (lengths < 0).any() or lengths.astype(float).sum() != width * height:
+        raise ValueError(f"the runs of a mask of {width} x {height} pixels do not add up")
+    return np.repeat(np.arange(lengths.size) % 2 == 1, lengths)
+
+
+def to_rows(mask: Mask) -> list[int]:
+    """Runs row by row."""
+    return to_runs(mask.ravel())
+
+
+def from_rows(runs: list[int], width: int, height: int) -> Mask:
+    """The mask, (height, width), of runs row by row; raises ValueError as `from_runs` does."""
+    return from_runs(runs, width, height).reshape(height, width)
+
+
+def pack_columns(mask: Mask) -> str:
+    """COCO's string for a mask."""
+    runs = to_runs(mask.ravel(order="F"))
+    signs: list[str] = []
+    for number, run in enumerate(runs):
+        rest = run - runs[number - 2] if number > 2 else run
+        more = True
+        while more:
+            five = rest & 31
+            rest >>= 5
+            more = rest != (-1 if five & 16 else 0)
+            signs.append(chr((five | 32 if more else five) + 48))
+    return "".join(signs)
+
+
+def from_columns(runs: "str | list[int]", width: int, height: int) -> Mask:
+    """The mask, (height, width), of COCO's runs, packed or plain.
+
+    Raises:
+        ValueError: they cannot be unpacked, or as `from_runs` does.
+    """
+    lengths = _unpack(runs) if isinstance(runs, str) else runs
+    return from_runs(lengths, width, height).reshape(width, height).T
+
+
+def _unpack(text: str) -> list[int]:
+    runs: list[int] = []
+    value = shift = 0
+    for sign in text:
+        bits = ord(sign) - 48
+        if not 0 <= bits < 64 or shift > 35:
+            raise ValueError(f"no run lengths: {text[:20]!r}")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (1 << shift) if bits & 16 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs
