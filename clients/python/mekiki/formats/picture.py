@@ -38,6 +38,8 @@ class Picture:
 
     group: str = ""
     split: str = ""
+    mask: NDArray[np.bool_] | None = None
+    """Which pixels the main label is about, (h, w), where that is told of the picture as a whole."""
 
     @property
     def width(self) -> int:
@@ -94,18 +96,20 @@ def to_picture(read: ReadItem, *, proposed: bool = False) -> Picture:
     return Picture(
         name=item.item_id,
         pixels=to_eight_bits(read.pixels),
-        marks=tuple(Mark(note, _cut_mask(read, note)) for note in notes),
+        marks=tuple(Mark(note, cut_mask(read.mask, note, item.label)) for note in notes),
         labels=item.labels,
         group=item.group,
         split=item.split,
+        mask=read.mask,
     )
 
 
-def _cut_mask(read: ReadItem, note: Annotation) -> NDArray[np.bool_] | None:
-    if read.mask is None or note.label not in (read.item.label or note.label, ""):
+def cut_mask(mask: NDArray[np.bool_] | None, note: Annotation, label: str) -> NDArray[np.bool_] | None:
+    """What of a picture's mask lies in a box with its main label; None where nothing does."""
+    if mask is None or note.label != (label or note.label):
         return None
     box = note.box
-    inside = read.mask[box.y_min : box.y_max, box.x_min : box.x_max]
+    inside = mask[box.y_min : box.y_max, box.x_min : box.x_max]
     return inside if inside.any() else None
 
 
@@ -127,7 +131,7 @@ def to_new_item(picture: Picture) -> NewItem:
         group=picture.group,
         split=picture.split,
         annotations=[mark.annotation for mark in picture.marks],
-        mask=picture.draw_mask(),
+        mask=picture.draw_mask() if picture.mask is None else picture.mask,
     )
 
 
