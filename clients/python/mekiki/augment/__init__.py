@@ -13,11 +13,15 @@ pictures, whatever else is in the set. One picture is held at a time. Needs Open
 from mekiki.augment.compose import ComposeOptions, compose_scenes
 from mekiki.augment.cutout import Part, collect_parts
 from mekiki.augment.multiply import AugmentOptions, augment_picture, augment_pictures, share_out
+from mekiki.augment.tone import Tone
+from mekiki.augment.warp import Motion
 
 __all__ = [
     "AugmentOptions",
     "ComposeOptions",
+    "Motion",
     "Part",
+    "Tone",
     "augment_picture",
     "augment_pictures",
     "collect_parts",

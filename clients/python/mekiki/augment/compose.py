@@ -120,7 +120,7 @@ class _Scene:
     """A background that parts are pasted onto."""
 
     def __init__(self, pixels: NDArray[np.uint8], hidden: float) -> None:
-        self._canvas = pixels.astype(np.float32)
+        self._canvas: NDArray[np.float32] = pixels.astype(np.float32)
         self._owner = np.zeros(pixels.shape[:2], np.int32)  # whose pixel it is, counted from 1
         self._areas: list[int] = []  # of each part as it was pasted
         self._labels: list[str] = []
@@ -130,8 +130,7 @@ class _Scene:
         """Puts a part where it hides no more of others than it may; not at all where a few tries find no place."""
         pixels, alpha = _turn(part, angle, scale)
         height, width = alpha.shape
-        rows, columns = self._owner.shape
-        room_x, room_y = columns - width, rows - height
+        room_x, room_y = self._canvas.shape[1] - width, self._canvas.shape[0] - height
         mask = alpha >= 0.5
         if room_x < 0 or room_y < 0 or min(height, width) < LEAST_SIDE or not mask.any():
             return

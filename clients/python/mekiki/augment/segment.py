@@ -18,8 +18,8 @@ def segment_part(crop: NDArray[np.uint8], box: Box) -> Mask | None:
     """Which pixels of a crop are those of the one part in a box; None where that cannot be told.
 
     First by how far a pixel's colour is from the surroundings', and by edges, at Otsu's threshold, gaps closed and
-    holes filled; then GrabCut from there (Rother et al., SIGGRAPH 2004). Of what comes out, that is taken whose rim lies
-    on the strongest edges. The hole of a nut counts as the nut.
+    holes filled; then GrabCut from there (Rother et al., SIGGRAPH 2004). Of what comes out, that is taken whose rim
+    lies on the strongest edges. The hole of a nut counts as the nut.
 
     Args:
         crop: the box with some of what is around it, (h, w, 3) uint8.

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mekiki.cli.augmentation import augment, compose
 from mekiki.cli.codes import EPILOG, ExitCode
 from mekiki.cli.context import context
 from mekiki.cli.datasets import compact, pull, push, verify
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog=EPILOG,
 )
-DATA = (push, pull, encode, compact, verify, export)
+DATA = (push, pull, encode, compact, verify, export, augment, compose)
 MODELS = (enroll, forget, calibrate, promote, rollback, score, evaluate, trials, classify, explain, annotate)
 for command in (*DATA, *MODELS, status, demo):
     app.command(epilog=EPILOG)(command)

@@ -48,7 +48,7 @@ def push(
     """
     with session(address, json=json) as (client, output):
         source = _open_recording(folder) if is_recording(folder) else _open_folder(folder, output)
-        _create(client, dataset)
+        create_dataset(client, dataset)
         failed = _append(client, output, dataset, source)
         described = client.codec.get_dataset(dataset)
         output.say(
@@ -60,7 +60,8 @@ def push(
             raise typer.Exit(ExitCode.REFUSED)
 
 
-def _create(client: Client, dataset: str) -> None:
+def create_dataset(client: Client, dataset: str) -> None:
+    """Creates a data set where there is none of that name."""
     try:
         client.codec.create_dataset(dataset)
     except errors.AlreadyExists:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mekiki import AnnotationState, Client, ItemFilter
+from mekiki import Client, ItemFilter
 from mekiki.cli.datasets import DatasetName, Labels, Splits
 from mekiki.cli.output import Output
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, session
@@ -34,10 +34,7 @@ class Settled:
         with self.output.bar(f"reading {self.wanted.dataset}") as bar:
             for number, read in enumerate(self.client.codec.read_items(self.wanted, with_masks=self.masks), 1):
                 bar.show(number, None)
-                notes = read.item.annotations
-                is_kept = is_settled(notes) or (
-                    self.proposed and any(note.state is not AnnotationState.REJECTED for note in notes)
-                )
+                is_kept = is_settled(read.item.annotations, proposed=self.proposed)
                 self.left_out += not is_kept
                 if is_kept:
                     yield to_picture(read, proposed=self.proposed)

@@ -73,13 +73,14 @@ def list_labels(annotations: Iterable[Annotation]) -> tuple[str, ...]:
     return tuple(label for label, _ in Counter(each.label for each in annotations).most_common())
 
 
-def is_settled(annotations: Iterable[Annotation]) -> bool:
-    """Whether nothing is left to decide: every box is accepted or rejected, and not all of them are rejected.
+def is_settled(annotations: Iterable[Annotation], *, proposed: bool = False) -> bool:
+    """Whether a picture can teach: every box is decided on, or `proposed` takes them as they are, and one is accepted.
 
-    A picture all of whose boxes were rejected holds, as a rule, an object that nobody has drawn yet.
+    A picture all of whose boxes were rejected holds, as a rule, an object that nobody has drawn yet. One that never had
+    a box is settled: it shows nothing.
     """
     states = {each.state for each in annotations}
-    return AnnotationState.PROPOSED not in states and states != {AnnotationState.REJECTED}
+    return states != {AnnotationState.REJECTED} and (proposed or AnnotationState.PROPOSED not in states)
 
 
 def to_picture(read: ReadItem, *, proposed: bool = False) -> Picture:
