@@ -121,6 +121,7 @@ class _Scene:
 
     def __init__(self, pixels: NDArray[np.uint8], hidden: float) -> None:
         self._canvas: NDArray[np.float32] = pixels.astype(np.float32)
+        self._background = pixels
         self._owner = np.zeros(pixels.shape[:2], np.int32)  # whose pixel it is, counted from 1
         self._areas: list[int] = []  # of each part as it was pasted
         self._labels: list[str] = []
@@ -138,8 +139,8 @@ class _Scene:
             x, y = int(rng.integers(room_x + 1)), int(rng.integers(room_y + 1))
             here = np.s_[y : y + height, x : x + width]
             if self._may_hide(self._owner[here], mask):
-                around = float(self._canvas[here].mean())
-                gain = np.clip(around / max(part.around, 1.0), 0.75, 1.33)
+                around = float(self._background[here].mean())
+                gain = np.clip(around / max(part.around, 1.0), 0.8, 1.25)
                 share = alpha[..., None]
                 self._canvas[here] = self._canvas[here] * (1 - share) + np.clip(pixels * gain, 0, 255) * share
                 self._owner[here][mask] = len(self._areas) + 1

@@ -9,7 +9,9 @@ from mekiki import Box
 _SIDE = 192  # it is searched at this size: quick, and no worse after smoothing
 _ROUNDS = 3  # of GrabCut
 _CLOSED = 0.07  # of the box's longer side: gaps up to this wide are part of the part, as gloss makes them
-_OPENED = (0.12, 0.03)  # likewise: what hangs on a thinner thread is another part; tried in turn
+_OPENED = (0.12, 0.03)  # likewise: what hangs on a thinner thread is another part
+_SHARES = (0.7, 1.0)  # of Otsu's threshold
+_LEAST_SPAN = 0.85  # what spans less is not the part
 
 Mask = NDArray[np.bool_]
 
@@ -18,8 +20,9 @@ def segment_part(crop: NDArray[np.uint8], box: Box) -> Mask | None:
     """Which pixels of a crop are those of the one part in a box; None where that cannot be told.
 
     First by how far a pixel's colour is from the surroundings', and by edges, at Otsu's threshold, gaps closed and
-    holes filled; then GrabCut from there (Rother et al., SIGGRAPH 2004). Of what comes out, that is taken whose rim
-    lies on the strongest edges. The hole of a nut counts as the nut.
+    holes filled; then GrabCut from there (Rother et al., SIGGRAPH 2004). Of what comes out, that is taken whose
+    rim lies on the strongest edges, and that reaches farthest from end to end of the box. The hole of a nut counts as
+    the nut, and a shadow may count as the part.
 
     Args:
         crop: the box with some of what is around it, (h, w, 3) uint8.
@@ -35,12 +38,15 @@ def segment_part(crop: NDArray[np.uint8], box: Box) -> Mask | None:
     if not outside.any() or outside.all():
         return None
     edges = _find_edges(small)
-    rough = [_fill(_contrast(small, edges, outside, share), inside) for share in (0.7, 1.0)]
-    masks = [each for mask in rough for each in (mask, _fill(_grab(small, mask, outside), inside))]
+    masks: list[Mask] = []
+    for share in _SHARES:
+        rough = _contrast(small, edges, outside, share)
+        solid = _fill(rough, inside, _OPENED[0])
+        masks += [_fill(mask, inside, width) for mask in (rough, _grab(small, solid, outside)) for width in _OPENED]
     plausible = [mask for mask in masks if _is_plausible(mask, inside)]
     if not plausible:
         return None
-    best = max(plausible, key=lambda mask: _rate_rim(mask, edges))
+    best = max(plausible, key=lambda mask: _rate_rim(mask, edges) * _span(mask, inside) ** 2)
     whole = cv2.resize(best.astype(np.float32), (crop.shape[1], crop.shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(whole >= 0.5)
 
@@ -75,24 +81,18 @@ def _grab(pixels: NDArray[np.uint8], rough: Mask, outside: Mask) -> Mask:
     return np.asarray(np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)))
 
 
-def _fill(mask: Mask, box: Box) -> Mask:
+def _fill(mask: Mask, box: Box, opened: float) -> Mask:
     """The largest piece, its gaps closed, its holes filled; what hangs on it by a thread only is cut off."""
     side = max(box.width, box.height)
     closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, _disc(_CLOSED * side), borderValue=0)
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = np.asarray(cv2.drawContours(np.zeros_like(closed), outlines, -1, 1, cv2.FILLED), np.uint8)
-    pieces = [_detach(filled, share * side) for share in _OPENED]
-    # Where the first cuts away much, the part itself is thin.
-    return next((piece for piece in pieces if piece.sum() > 0.7 * filled.sum()), pieces[-1])
-
-
-def _detach(filled: NDArray[np.uint8], width: float) -> Mask:
-    opened = cv2.morphologyEx(filled, cv2.MORPH_OPEN, _disc(width))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
+    kept = cv2.morphologyEx(filled, cv2.MORPH_OPEN, _disc(opened * side))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(kept, connectivity=8)
     if count < 2:
         return np.zeros(filled.shape, bool)
     largest = (labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))).astype(np.uint8)
-    return np.asarray((cv2.dilate(largest, _disc(width / 2)) > 0) & (filled > 0))  # its corners again
+    return np.asarray((cv2.dilate(largest, _disc(opened * side / 2)) > 0) & (filled > 0))  # its corners again
 
 
 def _disc(diameter: float) -> NDArray[np.uint8]:
@@ -105,8 +105,13 @@ def _is_plausible(mask: Mask, box: Box) -> bool:
     inside = mask[box.y_min : box.y_max, box.x_min : box.x_max]
     if inside.size == 0 or not 0.12 <= inside.mean() <= 0.97 or inside.sum() < 25:
         return False
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    return bool(np.ptp(rows) + 1 >= 0.85 * box.height and np.ptp(columns) + 1 >= 0.85 * box.width)
+    return _span(mask, box) >= _LEAST_SPAN
+
+
+def _span(mask: Mask, box: Box) -> float:
+    """How far a mask reaches from end to end of a box, as a share, in the direction where it reaches less."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(min((np.ptp(rows) + 1) / box.height, (np.ptp(columns) + 1) / box.width)) if rows.size else 0.0
 
 
 def _rate_rim(mask: Mask, edges: NDArray[np.float32]) -> float:
