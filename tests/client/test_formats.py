@@ -10,6 +10,7 @@ from mekiki import AnnotationState, Box
 from mekiki.cli.datasets import to_new_item
 from mekiki.cli.folder import read_folder
 from mekiki.formats import DatasetFormat, write_dataset
+from mekiki.formats.outlines import fill_polygon
 from mekiki.formats.runs import from_columns, pack_columns
 from mekiki.formats.writing import MASKED
 from tests.client.marked import HEIGHT, WIDTH, mark, picture, pictures
@@ -124,6 +125,26 @@ def test_runs_are_the_same_as_those_of_the_coco_api(tmp_path):
         packed = mask.encode(np.asfortranarray(drawn.astype(np.uint8)))
         assert pack_columns(drawn) == packed["counts"].decode()
         assert np.array_equal(from_columns(packed["counts"].decode(), *drawn.shape[::-1]), drawn)
+
+
+def test_a_polygon_is_filled_by_the_centres_of_its_pixels():
+    random = np.random.default_rng(2)
+    x, y = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
+    for count in range(3, 12):
+        polygon = random.uniform(-10, 70, (count, 2)).round(int(random.integers(3)))
+        inside = np.zeros((HEIGHT, WIDTH), bool)
+        for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+            if y0 != y1:
+                crosses = (np.minimum(y0, y1) <= y) & (y < np.maximum(y0, y1))
+                inside ^= crosses & (x0 + (y - y0) / (y1 - y0) * (x1 - x0) <= x)
+        assert np.array_equal(fill_polygon(polygon, WIDTH, HEIGHT), inside)
+
+
+def test_a_word_within_a_word_is_no_split(tmp_path):
+    write_dataset("coco", tmp_path, [picture("a", mark("nut", 1, 1, 5, 5))])
+    (tmp_path / "annotations/instances_default.json").rename(tmp_path / "annotations/latest_intervals.json")
+    file = read_back(tmp_path)["a"]
+    assert (len(file.boxes), file.split) == (1, "")
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

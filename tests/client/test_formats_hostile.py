@@ -140,6 +140,8 @@ def test_it_is_refused_by_name_and_with_the_reason(tmp_path, name, text, complai
         ("names: [[nut]]", "", "a label must be text"),
         ("names: !!python/object/apply:os.system [echo]", "", "could not determine a constructor"),
         ("{", "", "is no YOLO data file"),
+        ("a: &a {x: 1}\nb: &b {<<: [*a, *a]}\nnames: [nut]", "", "has aliases"),
+        ("a: &a [nut, nut]\nnames: [*a, *a]", "", "has aliases"),
     ],
 )
 def test_yolo_is_refused_by_name_and_with_the_reason(tmp_path, names, line, complaint):
@@ -149,6 +151,16 @@ def test_yolo_is_refused_by_name_and_with_the_reason(tmp_path, names, line, comp
     (tmp_path / "labels/a.txt").write_text(line)
     with pytest.raises(ValueError, match=complaint):
         read_folder(tmp_path)
+
+
+def test_classes_that_nobody_names_are_asked_for(tmp_path):
+    image(tmp_path / "images/a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 .5 .5 .1 .1")
+    with pytest.raises(ValueError, match=r"labels/a.txt: neither data.yaml nor classes.txt in .* names the classes"):
+        read_folder(tmp_path)
+    (tmp_path / "classes.txt").write_text("nut\n\nbolt\n")
+    assert read_folder(tmp_path).files[0].labels == ("nut",)
 
 
 @pytest.mark.parametrize("name", ["annotations/a.xml", "a.json", "a.csv", "labels/a.txt", "data.yaml", "classes.txt"])

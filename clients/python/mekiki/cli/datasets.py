@@ -95,7 +95,9 @@ def _open_folder(folder: Path, output: Output) -> _Source:
             f"the boxes of {len(content.resized)} images are left out, which have another size than their annotations "
             f"say, such as {content.resized[0]}"
         )
-    output.say(f"{sum(len(file.boxes) for file in content.files):,} boxes come with {len(content.files):,} images")
+    boxes = sum(len(file.boxes) for file in content.files)
+    if boxes:
+        output.say(f"{boxes:,} boxes come with {len(content.files):,} images")
 
     def list_new(known: Mapping[str, str]) -> Iterator[NewItem]:
         return (to_new_item(file) for file in content.files if not _is_there(file, known))

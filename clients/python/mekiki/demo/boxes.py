@@ -9,7 +9,7 @@ from mekiki.demo.narrator import Narrator
 from mekiki.demo.results import GOOD, Boxed, Boxes
 from mekiki.demo.source import Labelled, Photo
 from mekiki.demo.steps import Weights, as_box, read_annotated, train_with
-from mekiki.formats import Mark, Picture, write_dataset
+from mekiki.formats import DatasetFormat, Mark, Picture, write_dataset
 from mekiki.report.pictures import Box, Pixels
 from mekiki.sample_parts import EMPTY
 
@@ -76,7 +76,7 @@ def draw_boxes(
     with narrator.step("Export boxes") as bar:
         images = read_annotated(client, task.boxed)
         boxed = [_as_boxed(item, pixels, task.truth) for item, pixels in images]
-        write_dataset(FOLDER, out / FOLDER, map(_as_picture, boxed))
+        write_dataset(DatasetFormat.VOC, out / FOLDER, map(_as_picture, boxed))
         bar.show(1, 1)
     return _summarise(trained, tuple(boxed), task.note), trained
 

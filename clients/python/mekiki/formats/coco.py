@@ -4,6 +4,7 @@ As Lin et al., "Microsoft COCO", 2014, and cocodataset.org, "Data format", have 
 not always whole. Masks are run lengths, packed as the COCO API packs them; where files have polygons, these are read.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -80,7 +81,8 @@ def read_coco(path: Path, name: str, folder: str, told: Mapping[str, Any], marks
     """Reads a COCO file; `folder` is what its images' names begin in, "" where they may lie anywhere."""
     with reading(path, NAME):
         labels = {each["id"]: take_label(each["name"]) for each in told["categories"]}
-        split = next((split for word, split in SPLITS.items() if word in name.lower()), "")
+        words = re.split("[^a-z]+", name.lower())  # "annotations/instances_train2017.json"
+        split = next((SPLITS[word] for word in words if word in SPLITS), "")
         images = {image["id"]: image for image in told["images"]}
         if len(images) < len(told["images"]):
             raise ValueError("two images have the same id")

@@ -117,7 +117,7 @@ def take_number(value: object, field: str) -> float:
         ValueError: it is none, or not finite.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"{field} must be a number, is {str(value)[:40]!r}")
+        raise TypeError(f"{field} must be a number, is {type(value).__name__}")
     try:
         number = float(value)
     except (ValueError, OverflowError):
@@ -147,7 +147,7 @@ def take_label(value: object) -> str:
         ValueError: it is empty, too long, or has halves of characters.
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise TypeError(f"a label must be text, is {str(value)[:40]!r}")
+        raise TypeError(f"a label must be text, is {type(value).__name__}")
     text = str(value).strip()
     if not text or len(text.encode()) > TEXT_LIMIT:
         raise ValueError(f"a label must have 1 to {TEXT_LIMIT} bytes, is {text[:40]!r}")

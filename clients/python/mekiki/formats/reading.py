@@ -105,11 +105,14 @@ def _read_json(path: Path, folder: Path, marks: Marks) -> None:
 def _read_texts(paths: Sequence[Path], folder: Path, marks: Marks) -> None:
     """Reads YOLO's files, where something names their classes."""
     classes = read_classes(folder, paths)
-    if not classes:
-        return
     for path in paths:
         if path.suffix.lower() == ".txt" and _is_yolo(path, folder):
-            read_yolo(path, folder, classes, marks)
+            if classes:
+                read_yolo(path, folder, classes, marks)
+            elif path.parent.name == "labels" and (path.parent.parent / "images").is_dir():
+                raise ValueError(
+                    f"{path}: neither data.yaml nor classes.txt in {folder} names the classes of its boxes"
+                )
 
 
 def _is_yolo(path: Path, folder: Path) -> bool:

@@ -81,6 +81,8 @@ def _read_yaml(text: str) -> list[str]:
     import yaml  # noqa: PLC0415 -- as above
 
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("has aliases, which may grow without end")
         told = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(str(error).replace("\n", " ")) from error
