@@ -6,11 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 import mekiki
-from mekiki import AnnotationState
+from mekiki import AnnotationState, Box
 from mekiki.cli.app import app
 from mekiki.cli.codes import ExitCode
 from mekiki.formats import DatasetFormat, write_dataset
-from tests.client.marked import picture, pictures
+from tests.client.marked import mark, picture, pictures
 
 
 @pytest.fixture
@@ -72,3 +72,22 @@ async def test_many_are_made_of_few_and_none_of_test(run, tmp_path):
     assert all(note.state is AnnotationState.ACCEPTED for read in scenes for note in read.item.annotations)
     await run("augment", "few", "--to", 9, "--into", "many")  # once more: all are there already
     assert len(await list_items(run.address, "many")) == 9
+
+
+async def test_boxes_that_come_later_are_added_and_those_that_are_there_stay(run, tmp_path):
+    bare, boxed = tmp_path / "bare", tmp_path / "boxed"
+    for folder, lossless in ((bare, True), (boxed, True)):
+        marks = (mark("nut", 1, 2, 30, 31),) if folder == boxed else ()
+        write_dataset("csv", folder, [picture("a", *marks), picture("b", *marks)], lossless=lossless)
+    await run("push", bare, "parts")
+    told = await run("push", boxed, "parts")
+    assert "2 images that were there already got their boxes" in told.stdout
+    reads = await list_items(run.address, "parts")
+    assert [boxes(read) for read in reads] == [[("nut", Box(1, 2, 30, 31), AnnotationState.ACCEPTED)]] * 2
+
+    write_dataset(
+        "csv", boxed, [picture("a", mark("nut", 5, 5, 9, 9)), picture("b", mark("nut", 1, 2, 30, 31))], lossless=True
+    )
+    told = await run("push", boxed, "parts")
+    assert "1 images that were there already keep the boxes" in told.stderr
+    assert [boxes(read) for read in await list_items(run.address, "parts")] == [boxes(read) for read in reads]

@@ -8,6 +8,7 @@ from mekiki.formats import Picture
 
 _SIDE = 160  # of the picture in which holes are filled, pixels: what is filled is smooth, and quick
 _ROUNDS = 60
+_MOST_GRAIN = 6.0  # of 255; more is texture
 _GRAIN_PX = 2.0  # coarser than this is structure, finer is grain
 
 
@@ -49,4 +50,4 @@ def _measure_grain(pixels: NDArray[np.uint8], holes: NDArray[np.bool_]) -> np.fl
     """Robust standard deviation of what is finer than `_GRAIN_PX` outside the holes."""
     fine = pixels.astype(np.float32) - cv2.GaussianBlur(pixels, (0, 0), _GRAIN_PX)
     free = fine[~holes]
-    return np.float32(1.4826 * np.median(np.abs(free)) if free.size else 0)
+    return np.float32(min(1.4826 * np.median(np.abs(free)), _MOST_GRAIN) if free.size else 0)

@@ -1,7 +1,7 @@
 """Commands about data sets: push, pull, compact, verify."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,10 @@ import numpy as np
 import typer
 
 from mekiki import (
+    Annotation,
+    Box,
     Client,
+    Item,
     ItemFilter,
     ItemForm,
     NewItem,
@@ -40,11 +43,11 @@ def push(
     """Push a folder of images to a data set, which is created when it is not there.
 
     Item identifiers are the paths below the folder, so pushing again adds what is new, and an interrupted push goes on
-    where it stopped. Beside train/ and test/, masks
-    of defects are taken from ground_truth/<label>/<name>_mask.png, or masks/<label>/<name>.png. Boxes, and masks that
-    come with them, are taken from annotation files, which are found by themselves: Pascal VOC, YOLO, COCO, Datumaro,
-    LabelMe, CVAT for images, CSV. Of a recording as LeRobot lays it out (meta/info.json, videos/) every
-    frame becomes an item.
+    where it stopped; an image that is there without boxes gets those that the folder has.
+    Beside train/ and test/, masks of defects are taken from ground_truth/<label>/<name>_mask.png, or
+    masks/<label>/<name>.png. Boxes, and masks that come with them, are taken from annotation files, which are found by
+    themselves: Pascal VOC, YOLO, COCO, Datumaro, LabelMe, CVAT for images, CSV. Of a recording as LeRobot lays it out
+    (meta/info.json, videos/) every frame becomes an item.
     """
     with session(address, json=json) as (client, output):
         source = _open_recording(folder) if is_recording(folder) else _open_folder(folder, output)
@@ -82,6 +85,8 @@ class _Source:
 
     count: int
     list_new: Callable[[Mapping[str, str]], Iterator[NewItem]]
+    boxes: Mapping[str, Sequence[Annotation]]
+    """By item: of those that have some."""
 
 
 def _open_folder(folder: Path, output: Output) -> _Source:
@@ -102,7 +107,7 @@ def _open_folder(folder: Path, output: Output) -> _Source:
     def list_new(known: Mapping[str, str]) -> Iterator[NewItem]:
         return (to_new_item(file) for file in content.files if not _is_there(file, known))
 
-    return _Source(len(content.files), list_new)
+    return _Source(len(content.files), list_new, {file.item_id: file.boxes for file in content.files if file.boxes})
 
 
 def _is_there(file: ImageFile, known: Mapping[str, str]) -> bool:
@@ -116,16 +121,12 @@ def _open_recording(folder: Path) -> _Source:
         items = (item for episode in episodes for item in read_items(episode))
         return (item for item in items if item.item_id not in known)
 
-    return _Source(sum(episode.frames for episode in episodes), list_new)
+    return _Source(sum(episode.frames for episode in episodes), list_new, {})
 
 
 def _append(client: Client, output: Output, dataset: str, source: _Source) -> int:
     """Appends what is not there yet; returns how many items failed."""
-    with output.bar(f"looking what {dataset} has") as bar:
-        known = {}
-        for number, read in enumerate(client.codec.read_items(dataset, metadata_only=True), 1):
-            bar.show(number, None)
-            known[read.item.item_id] = read.item.sha256
+    known, boxed = _look(client, output, dataset, source)
     answered = failed = 0
     started, sent = time.monotonic(), 0
 
@@ -141,10 +142,40 @@ def _append(client: Client, output: Output, dataset: str, source: _Source) -> in
             bar.show(answered, source.count, f"pushing to {dataset}, {speed:.1f} MB/s")
             if answer.error is not None:
                 failed += 1
+                boxed.pop(answer.id, None)
                 output.warn(f"{answer.id}: {answer.error.message}")
+    _add_boxes(client, output, dataset, source, boxed)
     if answered < source.count:
         output.say(f"{source.count - answered} of {source.count} images were there already")
     return failed
+
+
+def _look(client: Client, output: Output, dataset: str, source: _Source) -> tuple[dict[str, str], dict[str, Item]]:
+    """What is there already: all items' SHA-256, and those items that the source has boxes for."""
+    known, boxed = {}, {}
+    with output.bar(f"looking what {dataset} has") as bar:
+        for number, read in enumerate(client.codec.read_items(dataset, metadata_only=True), 1):
+            bar.show(number, None)
+            known[read.item.item_id] = read.item.sha256
+            if read.item.item_id in source.boxes:
+                boxed[read.item.item_id] = read.item
+    return known, boxed
+
+
+def _add_boxes(client: Client, output: Output, dataset: str, source: _Source, items: Mapping[str, Item]) -> None:
+    """Gives items that were there already without boxes those of the source; boxes that are there stay as they are."""
+    bare = [item for item in items.values() if not item.annotations]
+    for item in bare:
+        client.codec.update_item(dataset, item.item_id, annotations=source.boxes[item.item_id], etag=item.etag)
+    if bare:
+        output.say(f"{len(bare)} images that were there already got their boxes")
+    kept = sum(_places(item.annotations) != _places(source.boxes[name]) for name, item in items.items()) - len(bare)
+    if kept:
+        output.warn(f"{kept} images that were there already keep the boxes that they have, which are others")
+
+
+def _places(notes: Sequence[Annotation]) -> set[tuple[str, Box]]:
+    return {(note.label, note.box) for note in notes}
 
 
 def measure(item: NewItem) -> int:
