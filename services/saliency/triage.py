@@ -5,12 +5,17 @@ future wanted images, the share beyond either cut is Beta(i + k, n + 1 - i - k),
 blocks that are cut off one after another are statistically equivalent. So it is at most a with probability
 P(Binomial(n, a) >= i + k). (Wilks, Annals of Mathematical Statistics 12, 1941; Tukey, "Non-parametric estimation II",
 18, 1947.) That holds for images that come about as the held-out ones did, each for itself.
+
+With too few held-out items for the recall asked for, that is what the lowest of them is good for, and it is said. Since
+missing wanted images is what hurts, the threshold then goes below it, to where the recall would be if the tail of their
+log odds went on as an exponential one (peaks over a threshold; Pickands, Annals of Statistics 3, 1975).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +26,7 @@ from services.saliency.rates import Rate, make_rate
 
 UNLIKE_RATE = 0.01  # of held-out items, whatever their label
 _BISECTIONS = 50
+_LEAST_ODDS = 1e-6
 
 Floats = npt.NDArray[np.float32]
 
@@ -96,7 +102,7 @@ def sum_wanted(probabilities: Floats, wanted: npt.NDArray[np.bool_]) -> npt.NDAr
 
 
 def choose_filter(held_out: HeldOut | None, wanted: npt.NDArray[np.bool_], recall: float, confidence: float) -> Filter:
-    """Choose the strictest filter that keeps the recall; where there are too few items, one that keeps all of them.
+    """Choose the strictest filter that keeps the recall; with too few items one that keeps all of them, and more.
 
     Raises FailedPrecondition NO_HELD_OUT_ITEMS where no wanted item was held out.
     """
@@ -106,12 +112,15 @@ def choose_filter(held_out: HeldOut | None, wanted: npt.NDArray[np.bool_], recal
             "NO_HELD_OUT_ITEMS", "no item with a wanted label was held out; train again, with more of their groups"
         )
     scores, n = sum_wanted(held_out.probabilities, wanted), int(own.sum())
-    blocks = max(1, count_blocks(n, recall, confidence))
+    affordable = count_blocks(n, recall, confidence)
+    blocks = max(1, affordable)
     far = max(1, blocks // 4) if blocks > 1 else 0
     unlike = _find_unlike(held_out.distances)
     limit = None if far == 0 else max(unlike, float(np.sort(held_out.distances[own])[-far]))
     near = np.argsort(held_out.distances[own], kind="stable")[: n - far]
     threshold = float(np.sort(scores[own][near])[blocks - far - 1])
+    if affordable == 0:
+        threshold = min(threshold, extrapolate(scores[own], recall, confidence))
     called = (scores >= threshold) & (True if limit is None else held_out.distances <= limit)
     found = int((called & own).sum())
     return Filter(
@@ -130,6 +139,22 @@ def _find_unlike(distances: Floats) -> float:
     """The distance beyond which about 1 of 100 held-out items lie."""
     rank = min(len(distances), math.ceil((1 - UNLIKE_RATE) * (len(distances) + 1)))
     return float(np.sort(distances)[rank - 1])
+
+
+def extrapolate(scores: npt.NDArray[np.float64], recall: float, confidence: float) -> float:
+    """The probability that a share `recall` of such scores (n,) lies above, if their lower tail is exponential.
+
+    The tail's scale is that of the lower half's log odds, taken at its upper bound of the confidence.
+    """
+    odds = np.clip(scores, _LEAST_ODDS, 1 - _LEAST_ODDS)
+    odds = np.log(odds / (1 - odds))
+    middle = float(np.median(odds))
+    below = middle - odds[odds < middle]
+    if len(below) == 0:
+        return float(scores.min())
+    scale = float(below.mean()) * (1 + max(0.0, NormalDist().inv_cdf(confidence)) / math.sqrt(len(below)))
+    depth = scale * max(0.0, math.log(len(below) / len(odds) / (1 - recall)))
+    return 1 / (1 + math.exp(depth - middle))
 
 
 def count_blocks(n: int, recall: float, confidence: float) -> int:

@@ -4,11 +4,12 @@ Recipes are `thawed` (the default) and `original` (the baseline), both on Mobile
 holds. Test images choose nothing: epochs, temperatures and thresholds come from what each training holds out.
 
 - steel and CIFAR-10: accuracy on the test images.
-- steel, shifted: each label's images of train and test are cut into halves that look alike (2-means of ImageNet
-  features); one half is trained on, the wanted label's other half is what the filter must find.
+- steel, shifted: each label's images are sorted into groups that look alike (k-means of ImageNet features); one of each
+  label's is left out in turn, and what the filter must find is in it.
 - CIFAR-10, shifted: one label is wanted, the test set is the other group.
 
-COUNT limits the images of a label, EPOCHS the rounds, RECIPES and SETS what is measured: for a quick look.
+For a quick look COUNT limits the images of a label, EPOCHS the rounds, RECIPES and SETS what is measured; GROUPS are left
+out in turn.
 """
 
 import os
@@ -39,6 +40,7 @@ COUNT = int(os.environ.get("COUNT", "1000000"))
 EPOCHS = int(os.environ["EPOCHS"]) if "EPOCHS" in os.environ else None
 RECIPES = os.environ.get("RECIPES", "thawed,original").split(",")
 SETS = os.environ.get("SETS", "steel,cifar10").split(",")
+GROUPS = int(os.environ.get("GROUPS", "5"))
 RECALLS = (0.9, 0.98)
 CONFIDENCE = 0.95
 VALIDATION_OF_FILTERS = 0.4  # of the items: promises take more of them than choosing an epoch does
@@ -86,13 +88,16 @@ def read_photos(folder: Path) -> Photos:
     return Photos(images, tuple(file.parent.name for file in files))
 
 
-def fit(photos: Photos, name: RecipeName, weights: Path, share: float | None = None) -> Training:
+def fit(
+    photos: Photos, name: RecipeName, weights: Path, share: float | None = None, groups: Sequence[str] = ()
+) -> Training:
     """Trains as a job does, with defaults but for the backbone."""
     recipe = replace(find_recipe(name), backbone=BACKBONE, epochs=EPOCHS)
     recipe = recipe if share is None else replace(recipe, validation_fraction=share)
     pictures = np.stack([prepare(image, recipe.find_stored_size(INPUT_SIZE)) for image in photos.images])
     aspects = tuple(image.shape[1] / image.shape[0] for image in photos.images)
-    data = TrainingSet(pictures, photos.labels, ("",) * len(photos.labels), aspects=aspects)
+    groups = tuple(groups) or ("",) * len(photos.labels)
+    data = TrainingSet(pictures, photos.labels, groups, aspects=aspects)
     return train_quietly(data, recipe, weights)
 
 
@@ -157,32 +162,33 @@ def make_shifts(
     name = RecipeName.THAWED
     if dataset == "steel":
         photos = train + test
-        halves = cut_in_halves(photos, weights)
-        for side in (0, 1):
-            training = fit(photos.pick(np.flatnonzero(halves == side)), name, weights, VALIDATION_OF_FILTERS)
-            yield open_classifier(training), training.labels, photos.pick(np.flatnonzero(halves != side))
+        groups = find_groups(photos, weights)
+        for left_out in range(GROUPS):
+            learnt = np.flatnonzero(groups != left_out)
+            names = [f"{photos.labels[index]} {groups[index]}" for index in learnt]
+            training = fit(photos.pick(learnt), name, weights, VALIDATION_OF_FILTERS, names)
+            yield open_classifier(training), training.labels, photos.pick(np.flatnonzero(groups == left_out))
     else:
         training = fit(train, name, weights, VALIDATION_OF_FILTERS)
         yield open_classifier(training), training.labels, test
 
 
-def cut_in_halves(photos: Photos, weights: Path) -> NDArray[np.int64]:
-    """Within each label two sets of look-alikes, 0 and 1, the larger one 0; by 2-means of ImageNet features."""
+def find_groups(photos: Photos, weights: Path) -> NDArray[np.int64]:
+    """Within each label GROUPS sets that look alike, numbered from 0; k-means of ImageNet features."""
     device = choose_device("auto")
     network = build_network(BACKBONE, 2, weights=weights)
     network.module.to(device)
     pictures = np.stack([prepare(image, INPUT_SIZE) for image in photos.images])
-    points = (
-        torch.nn.functional.normalize(embed_pictures(network, pictures, device, lambda _: None), dim=1).cpu().numpy()
-    )
-    halves = np.zeros(len(points), np.int64)
+    features = embed_pictures(network, pictures, device, lambda _: None)
+    points = torch.nn.functional.normalize(features, dim=1).cpu().numpy()
+    groups = np.zeros(len(points), np.int64)
     for label in set(photos.labels):
         own = np.flatnonzero(np.array(photos.labels) == label)
         criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 100, 1e-4)
         cv2.setRNGSeed(0)
-        _, sides, _ = cv2.kmeans(points[own].astype(np.float32), 2, None, criteria, 10, cv2.KMEANS_PP_CENTERS)
-        halves[own] = sides[:, 0] if sides.mean() <= 0.5 else 1 - sides[:, 0]
-    return halves
+        _, sets, _ = cv2.kmeans(points[own], GROUPS, None, criteria, 10, cv2.KMEANS_PP_CENTERS)
+        groups[own] = sets[:, 0]
+    return groups
 
 
 def count_found(

@@ -5,7 +5,7 @@ import pytest
 
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.saliency.calibration import HeldOut
-from services.saliency.triage import Verdict, Wish, choose_filter, count_blocks, find_promise
+from services.saliency.triage import Verdict, Wish, choose_filter, count_blocks, extrapolate, find_promise
 
 WANTED = np.array([True, False])
 
@@ -54,8 +54,27 @@ def test_with_too_few_items_all_of_them_are_kept_and_the_lesser_promise_is_told(
     assert chosen.needed_count == 149
     assert chosen.promised_recall == pytest.approx(0.05 ** (1 / 40))
     assert (chosen.recall.count, chosen.recall.total) == (40, 40)
-    assert chosen.threshold == held_out.probabilities[:40, 0].min()
+    assert chosen.threshold < held_out.probabilities[:40, 0].min()
     assert chosen.wanted_distance is None
+
+
+def test_an_exponential_tail_is_carried_on_to_where_the_recall_is():
+    """Log odds 3 less an exponential of scale 1: 2 in 100 of them lie more than ln(50) below 3."""
+    odds = 3 - np.random.default_rng(0).exponential(1, 100_000)
+    found = extrapolate(1 / (1 + np.exp(-odds)), 0.98, 0.5)
+    assert np.log(found / (1 - found)) == pytest.approx(3 - np.log(50), abs=0.15)
+
+
+def test_too_few_items_still_find_what_was_asked_in_most_draws():
+    recalls = [measure_recall(choose_filter(hold_out(30, seed), WANTED, 0.98, 0.95), 10**6) for seed in range(100)]
+    assert np.mean(np.array(recalls) >= 0.98) > 0.8
+    lowest = [hold_out(30, seed).probabilities[:30, 0].min() for seed in range(100)]
+    fresh = hold_out(20_000, 10**6, others=0).probabilities[:, 0]
+    assert np.mean([np.mean(fresh >= least) >= 0.98 for least in lowest]) < 0.6
+
+
+def test_equal_scores_have_no_tail():
+    assert extrapolate(np.full(5, 0.7), 0.98, 0.95) == pytest.approx(0.7)
 
 
 def test_more_items_cost_less_precision_for_the_same_recall():
