@@ -8,8 +8,8 @@ holds. Test images choose nothing: epochs, temperatures and thresholds come from
   label's is left out in turn, and what the filter must find is in it.
 - CIFAR-10, shifted: one label is wanted, the test set is the other group.
 
-For a quick look COUNT limits the images of a label, EPOCHS the rounds, RECIPES and SETS what is measured; GROUPS are left
-out in turn.
+For a quick look COUNT limits the images of a label, EPOCHS the rounds, RECIPES and SETS what is measured; GROUPS are
+left out in turn.
 """
 
 import os
