@@ -28,7 +28,8 @@ def split_validation(
     """Hold out about `share` of every class, whole groups at a time where images have one.
 
     A split by image puts the same part, author or day on both sides and flatters the score. An image without a group
-    goes where those go that look like it, at the lowest of `COSINES` that leaves something of every class to hold out.
+    goes where those go that look like it, at the lowest of `COSINES` that leaves about that share of every class to hold
+    out.
     Every class keeps at least one image to train on, so a class that lives in one group is not held out. Where there is
     nothing to hold out at all, the split falls back to images and `by` says so.
 
@@ -40,7 +41,7 @@ def split_validation(
         for cosine in COSINES:
             units = find_look_alikes(embeddings, groups, cosine)
             held_out = _hold_out(classes, units, share, seed)
-            if np.all(2 * np.bincount(classes[held_out], minlength=len(need)) >= need):
+            if _is_about(np.bincount(classes[held_out], minlength=len(need)), need):
                 return Split("group" if any(groups) else "look_alikes", held_out, units, cosine)
     if any(groups):
         units = number_groups(groups)
@@ -49,6 +50,11 @@ def split_validation(
             return Split("group", held_out, units)
     units = np.arange(len(classes))
     return Split("image", _hold_out(classes, units, share, seed), units)
+
+
+def _is_about(counts: npt.NDArray[np.int64], need: npt.NDArray[np.int64]) -> bool:
+    """Whether of every class about as many are held out as should be: of one large heap, all or nothing would be."""
+    return bool(np.all((2 * counts >= need) & (counts <= np.maximum(need + 1, 1.5 * need))))
 
 
 def _count_needed(classes: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.int64]:

@@ -37,7 +37,7 @@ def judge(request, _context):
 @pytest.fixture
 def triage(server):
     server.answers["FilterImages"] = judge
-    classifier = saliency_pb2.Classifier(name="kinds", version=1, split_by="group")
+    classifier = saliency_pb2.Classifier(name="kinds", version=1, labels=["drawing", "photo"], split_by="group")
     server.answers["GetClassifier"] = lambda _r, _c: saliency_pb2.GetClassifierResponse(classifier=classifier)
 
     def invoke(*arguments):
@@ -128,8 +128,17 @@ def test_too_few_held_out_items_are_told_with_how_many_it_would_need(server, tri
     assert "they come from 2 groups" in result.stderr
 
 
-@pytest.mark.parametrize("place", [["--copy", "x", "--link", "y"], ["--copy", "{mixed}/out"], ["--link", "{mixed}"]])
-def test_a_place_that_cannot_be_is_wrong_usage_and_nobody_is_asked(server, triage, mixed, place):
+@pytest.mark.parametrize(
+    "place",
+    [
+        ["--copy", "x", "--link", "y"],
+        ["--copy", "{mixed}/out"],
+        ["--link", "{mixed}"],
+        ["--want", "x"],
+        ["--recall", "1"],
+    ],
+)
+def test_what_cannot_be_is_wrong_usage_and_nobody_is_asked(server, triage, mixed, place):
     result = triage(mixed, *(word.format(mixed=mixed) for word in place))
     assert result.exit_code == ExitCode.USAGE, result.output
     assert not server.calls("FilterImages")

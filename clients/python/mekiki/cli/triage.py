@@ -27,8 +27,10 @@ def triage(  # noqa: PLR0913 -- a command's options
     *,
     classifier: Annotated[str, typer.Option(help="Name of a classifier that knows the kinds.")],
     want: Annotated[list[str], typer.Option(help="A label that is wanted; may be repeated.")],
-    recall: Annotated[float, typer.Option(help="At least this share of the wanted images is to be found.")] = 0.98,
-    confidence: Annotated[float, typer.Option(help="Probability that this holds.")] = 0.95,
+    recall: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="At least this share of the wanted images is to be found.")
+    ] = 0.98,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Probability that this holds.")] = 0.95,
     copy: Annotated[Path | None, typer.Option(help="Folder to copy them to: wanted/ and unlike/.")] = None,
     link: Annotated[Path | None, typer.Option(help="The same with symbolic links.")] = None,
     address: Address = DEFAULT_ADDRESS,
@@ -44,10 +46,17 @@ def triage(  # noqa: PLR0913 -- a command's options
         paths = list_images([folder])
         tray = _open_tray(folder, copy, link)
         known = client.saliency.get_classifier(classifier)
+        _check_labels(want, known)
         outcome = _sort(client, output, paths, tray, _Wish(classifier, want, recall, confidence))
         _tell(outcome, known, recall, confidence, output)
         if outcome.refused:
             raise typer.Exit(ExitCode.REFUSED)
+
+
+def _check_labels(want: list[str], known: Classifier) -> None:
+    unknown = [label for label in want if label not in known.labels]
+    if unknown:
+        raise ValueError(f"{known.name} does not know {unknown[0]!r}; it knows {', '.join(known.labels)}")
 
 
 @dataclass(frozen=True)
