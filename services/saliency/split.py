@@ -28,10 +28,9 @@ def split_validation(
     """Hold out about `share` of every class, whole groups at a time where images have one.
 
     A split by image puts the same part, author or day on both sides and flatters the score. An image without a group
-    goes where those go that look like it, at the lowest of `COSINES` that leaves about that share of every class to hold
-    out.
-    Every class keeps at least one image to train on, so a class that lives in one group is not held out. Where there is
-    nothing to hold out at all, the split falls back to images and `by` says so.
+    goes where those go that look like it, at the lowest of `COSINES` that leaves about that share of every class to
+    hold out. Every class keeps at least one image to train on, so a class that lives in one group is not held out.
+    Where there is nothing to hold out at all, the split falls back to images and `by` says so.
 
     `classes` is (n,) class numbers from 0, with two images or more of each; `embeddings` (n, d), or None to pass over
     look-alikes. The same seed gives the same split.

@@ -57,6 +57,19 @@ def test_where_all_images_look_alike_nearer_ones_still_stay_together():
     assert all(len(sides) == 1 for sides in spread(split.held_out, np.repeat(np.arange(40), 2)).values())
 
 
+def test_a_large_heap_is_not_held_out_whole():
+    """Of class 0 thirty of forty images look alike, by chains; nearer ones among them are kept together."""
+    rng = np.random.default_rng(3)
+    heap = rng.standard_normal((1, 16)) + 0.25 * rng.standard_normal((30, 16))
+    points = torch.from_numpy(np.concatenate([heap, rng.standard_normal((50, 16))])).float()
+    classes = np.repeat([0, 1], 40)
+    assert np.bincount(find_look_alikes(points, [""] * 80, 0.8)).max() == 30
+    splits = [split_validation(classes, [""] * 80, 0.4, seed, points) for seed in range(20)]
+    assert {split.by for split in splits} == {"look_alikes"}
+    assert all(8 <= split.held_out[:40].sum() <= 24 for split in splits)
+    assert any(split.look_alike_cosine > 0.8 for split in splits)
+
+
 def test_images_that_are_all_the_same_are_split_by_image_and_it_is_said():
     split = split_validation(np.repeat([0, 1], 10), [""] * 20, 0.2, 0, scatter(np.eye(2), 10, 0.0))
     assert (split.by, split.look_alike_cosine) == ("image", 0)
