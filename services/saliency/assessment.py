@@ -62,17 +62,18 @@ def tabulate(
     labels: Sequence[str], classes: Integers, predicted: Integers
 ) -> tuple[Rate, list[LabelFigures], list[Cell]]:
     """Give accuracy, figures by label, and the cells of the confusion matrix, of true and predicted classes (n,)."""
-    counts = np.zeros((len(labels), len(labels)), np.int64)  # (true, predicted)
-    np.add.at(counts, (classes, predicted), 1)
-    hits, own, taken = counts.diagonal(), counts.sum(1), counts.sum(0)
+    k = len(labels)
+    right = classes[classes == predicted]
+    hits, own, taken = (np.bincount(numbers, minlength=k) for numbers in (right, classes, predicted))
     figures = [
         LabelFigures(label, make_rate(int(hit), int(of)), make_rate(int(hit), int(called)))
         for label, hit, of, called in zip(labels, hits, own, taken, strict=True)
     ]
-    places = np.argwhere(counts)
-    order = np.argsort(-counts[tuple(places.T)], kind="stable")[:MAX_CELLS]
-    cells = [Cell(labels[true], labels[said], int(counts[true, said])) for true, said in places[order]]
-    return make_rate(int(hits.sum()), len(classes)), figures, cells
+    places, counts = np.unique(classes * k + predicted, return_counts=True)  # never k * k of them
+    order = np.argsort(-counts, kind="stable")[:MAX_CELLS]
+    pairs = zip(places[order], counts[order], strict=True)
+    cells = [Cell(labels[place // k], labels[place % k], int(count)) for place, count in pairs]
+    return make_rate(len(right), len(classes)), figures, cells
 
 
 def list_mistakes(

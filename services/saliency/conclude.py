@@ -1,6 +1,7 @@
 """The last step of a training: what the network says of what it learnt from, and of what was held out."""
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from services.saliency.assessment import Assessment, list_mistakes, tabulate
@@ -11,7 +12,7 @@ from services.saliency.task import VALIDATION_BATCH, Task
 from services.saliency.temperature import fit_temperature, measure_by_halves, measure_calibration_error, soften
 
 MAX_REMEMBERED = 4096  # embeddings of 1280 values: 10 MB
-MAX_HELD_OUT = 10_000
+MAX_HELD_OUT, MAX_PROBABILITIES = 10_000, 10_000_000  # items, and items by labels: 40 MB
 PHASE = "looking at all images once more"
 
 
@@ -25,7 +26,7 @@ def conclude(task: Task, labels: tuple[str, ...]) -> tuple[Calibration, Assessme
     units = task.split.units[task.validation.numpy()]
     temperature = fit_temperature(logits, classes)
     probabilities = soften(logits, temperature)
-    kept = _choose_rows(len(classes), task.recipe.seed)
+    kept = _choose_rows(len(classes), len(labels), task.recipe.seed)
     distances = memory.measure(embeddings).cpu().numpy()
     held_out = HeldOut(probabilities[kept].astype(np.float32), distances[kept], classes[kept], units[kept])
     accuracy, figures, cells = tabulate(labels, classes, probabilities.argmax(1))
@@ -59,6 +60,7 @@ def _embed(task: Task, indices: torch.Tensor, before: int) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def _choose_rows(count: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _choose_rows(count: int, labels: int, seed: int) -> npt.NDArray[np.int64]:
+    """Some of the held-out items where there are too many to keep."""
     order = np.random.default_rng(seed).permutation(count)
-    return np.sort(order[:MAX_HELD_OUT])
+    return np.sort(order[: min(MAX_HELD_OUT, max(1, MAX_PROBABILITIES // labels))])

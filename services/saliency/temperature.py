@@ -21,26 +21,26 @@ def fit_temperature(logits: Logits, classes: Integers) -> float:
     Targets are those of Platt ("Probabilistic outputs for support vector machines", 1999): n images that are all right
     prove no certainty, so the true label gets (n + 1) / (n + 2) and the others share the rest.
     """
-    n, k = logits.shape
-    if n == 0:
+    if len(classes) == 0:
         return 1.0
-    targets = np.full((n, k), 1 / ((n + 2) * (k - 1)))
-    targets[np.arange(n), classes] = (n + 1) / (n + 2)
     low, high = np.log(_LOWEST), np.log(_HIGHEST)
     for _ in range(_STEPS):  # golden section: the loss has one valley over the inverse temperature
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if _measure_loss(logits, targets, left) < _measure_loss(logits, targets, right):
+        if _measure_loss(logits, classes, left) < _measure_loss(logits, classes, right):
             high = right
         else:
             low = left
     return float(np.exp((low + high) / 2))
 
 
-def _measure_loss(logits: Logits, targets: Logits, log_temperature: float) -> float:
+def _measure_loss(logits: Logits, classes: Integers, log_temperature: float) -> float:
+    n, k = logits.shape
     scaled = logits / np.exp(log_temperature)
-    peak = scaled.max(1, keepdims=True)
-    log_sums = peak[:, 0] + np.log(np.exp(scaled - peak).sum(1))
-    return float((log_sums - (targets * scaled).sum(1)).mean())
+    peak = scaled.max(1)
+    log_sums = peak + np.log(np.exp(scaled - peak[:, None]).sum(1))
+    own = scaled[np.arange(n), classes]
+    others = (scaled.sum(1) - own) / (k - 1)
+    return float((log_sums - ((n + 1) * own + others) / (n + 2)).mean())
 
 
 def soften(logits: Logits, temperature: float) -> Logits:
