@@ -47,7 +47,7 @@ class Recipe:
     backbone: str = DEFAULT_BACKBONE
     epochs: int | None = None
     learning_rate: float = 0.003
-    """Of the last layer; the backbone learns at a tenth of it. With ORIGINAL of all layers."""
+    """Of the last layer; the backbone learns at four tenths of it. With ORIGINAL of all layers."""
     batch_size: int = 16
     validation_fraction: float = 0.2
     seed: int = 0
