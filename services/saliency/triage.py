@@ -6,11 +6,13 @@ blocks that are cut off one after another are statistically equivalent. So it is
 P(Binomial(n, a) >= i + k). (Wilks, Annals of Mathematical Statistics 12, 1941; Tukey, "Non-parametric estimation II",
 18, 1947.) That holds for images that come about as the held-out ones did, each for itself.
 
-With too few held-out items for the recall asked for, that is what the lowest of them is good for, and it is said. Since
-missing wanted images is what hurts, the threshold then goes below it, to where the recall would be if the tail of their
-log odds went on as an exponential one (peaks over a threshold; Pickands, Annals of Statistics 3, 1975).
+With too few held-out items for the recall asked for, two are cut off all the same, one by either measure, and what that
+is good for is said. Since missing wanted images is what hurts, both limits then go beyond those items, to where the
+recall would be if their tails went on as exponential ones (peaks over a threshold; Pickands, Annals of Statistics 3,
+1975).
 """
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.saliency.calibration import HeldOut
 from services.saliency.rates import Rate, make_rate
 
+LEAST_BLOCKS = 2  # one by probability, one by distance
+FAR_SHARE = 0.25  # of what is cut off, by distance
 UNLIKE_RATE = 0.01  # of held-out items, whatever their label
 _BISECTIONS = 50
 _LEAST_ODDS = 1e-6
@@ -81,7 +85,7 @@ class Filter:
     """How wanted images are told from others; fields as the contract's `Filter` says."""
 
     threshold: float
-    wanted_distance: float | None
+    wanted_distance: float
     unlike_distance: float
     promised_recall: float
     recall: Rate
@@ -91,7 +95,7 @@ class Filter:
 
     def judge(self, probability: float, distance: float) -> Verdict:
         """Tell a verdict from the wanted labels' probability and the distance."""
-        if probability >= self.threshold and (self.wanted_distance is None or distance <= self.wanted_distance):
+        if probability >= self.threshold and distance <= self.wanted_distance:
             return Verdict.WANTED
         return Verdict.UNLIKE if distance > self.unlike_distance else Verdict.UNWANTED
 
@@ -104,24 +108,23 @@ def sum_wanted(probabilities: Floats, wanted: npt.NDArray[np.bool_]) -> npt.NDAr
 def choose_filter(held_out: HeldOut | None, wanted: npt.NDArray[np.bool_], recall: float, confidence: float) -> Filter:
     """Choose the strictest filter that keeps the recall; with too few items one that keeps all of them, and more.
 
-    Raises FailedPrecondition NO_HELD_OUT_ITEMS where no wanted item was held out.
+    Raises FailedPrecondition NO_HELD_OUT_ITEMS where fewer than two wanted items were held out.
     """
     own = np.zeros(0, np.bool_) if held_out is None else wanted[held_out.classes]
-    if held_out is None or not own.any():
+    if held_out is None or own.sum() < LEAST_BLOCKS:
         raise FailedPrecondition(
-            "NO_HELD_OUT_ITEMS", "no item with a wanted label was held out; train again, with more of their groups"
+            "NO_HELD_OUT_ITEMS",
+            f"{int(own.sum())} items with a wanted label were held out; train again, with more of their groups",
         )
     scores, n = sum_wanted(held_out.probabilities, wanted), int(own.sum())
     affordable = count_blocks(n, recall, confidence)
-    blocks = max(1, affordable)
-    far = max(1, blocks // 4) if blocks > 1 else 0
+    blocks = max(LEAST_BLOCKS, affordable)
+    threshold, limit = _cut_off(scores[own], held_out.distances[own], blocks)
+    if affordable < blocks:
+        threshold, limit = _reach_beyond(scores[own], held_out.distances[own], threshold, limit, (recall, confidence))
     unlike = _find_unlike(held_out.distances)
-    limit = None if far == 0 else max(unlike, float(np.sort(held_out.distances[own])[-far]))
-    near = np.argsort(held_out.distances[own], kind="stable")[: n - far]
-    threshold = float(np.sort(scores[own][near])[blocks - far - 1])
-    if affordable == 0:
-        threshold = min(threshold, extrapolate(scores[own], recall, confidence))
-    called = (scores >= threshold) & (True if limit is None else held_out.distances <= limit)
+    limit = max(unlike, limit)
+    called = (scores >= threshold) & (held_out.distances <= limit)
     found = int((called & own).sum())
     return Filter(
         threshold=threshold,
@@ -130,9 +133,30 @@ def choose_filter(held_out: HeldOut | None, wanted: npt.NDArray[np.bool_], recal
         promised_recall=find_promise(n, blocks, confidence),
         recall=make_rate(found, n),
         precision=make_rate(found, int(called.sum())),
-        needed_count=math.ceil(math.log1p(-confidence) / math.log(recall) - 1e-9),
+        needed_count=count_needed(recall, confidence),
         held_out_unit_count=len(np.unique(held_out.units[own])),
     )
+
+
+def _cut_off(scores: npt.NDArray[np.float64], distances: Floats, blocks: int) -> tuple[float, float]:
+    """The least probability and the greatest distance of wanted items (n,), such that `blocks` of them are cut off."""
+    far = max(1, round(FAR_SHARE * blocks))
+    limit = float(np.sort(distances)[-far])
+    near = np.argsort(distances, kind="stable")[: len(distances) - far]
+    return float(np.sort(scores[near])[blocks - far - 1]), limit
+
+
+def _reach_beyond(
+    scores: npt.NDArray[np.float64], distances: Floats, threshold: float, limit: float, promise: tuple[float, float]
+) -> tuple[float, float]:
+    """Lower the threshold and raise the limit to where few items do not tell any more."""
+    recall, confidence = promise
+    odds = np.clip(scores, _LEAST_ODDS, 1 - _LEAST_ODDS)
+    odds = np.log(odds / (1 - odds))
+    # The tail's scale is taken at its upper bound for what must not be missed, and as it is for what nobody foresaw.
+    lowest = -extrapolate(-odds, (1 - FAR_SHARE) * (1 - recall), confidence)
+    farthest = extrapolate(distances.astype(np.float64), FAR_SHARE * (1 - recall), 0.5)
+    return min(threshold, 1 / (1 + math.exp(-lowest))), max(limit, farthest)
 
 
 def _find_unlike(distances: Floats) -> float:
@@ -141,20 +165,25 @@ def _find_unlike(distances: Floats) -> float:
     return float(np.sort(distances)[rank - 1])
 
 
-def extrapolate(scores: npt.NDArray[np.float64], recall: float, confidence: float) -> float:
-    """The probability that a share `recall` of such scores (n,) lies above, if their lower tail is exponential.
+def extrapolate(values: npt.NDArray[np.float64], share: float, confidence: float) -> float:
+    """The value that a share of such values (n,) lies above, if their upper tail is exponential.
 
-    The tail's scale is that of the lower half's log odds, taken at its upper bound of the confidence.
+    The tail's scale is the mean by which the upper half exceeds the median, at that mean's upper bound.
     """
-    odds = np.clip(scores, _LEAST_ODDS, 1 - _LEAST_ODDS)
-    odds = np.log(odds / (1 - odds))
-    middle = float(np.median(odds))
-    below = middle - odds[odds < middle]
-    if len(below) == 0:
-        return float(scores.min())
-    scale = float(below.mean()) * (1 + max(0.0, NormalDist().inv_cdf(confidence)) / math.sqrt(len(below)))
-    depth = scale * max(0.0, math.log(len(below) / len(odds) / (1 - recall)))
-    return 1 / (1 + math.exp(depth - middle))
+    middle = float(np.median(values))
+    above = values[values > middle] - middle
+    if len(above) == 0:
+        return middle
+    scale = float(above.mean()) * (1 + max(0.0, NormalDist().inv_cdf(confidence)) / math.sqrt(len(above)))
+    return middle + scale * max(0.0, math.log(len(above) / len(values) / share))
+
+
+def count_needed(recall: float, confidence: float) -> int:
+    """The fewest items of which two may be cut off, such that the recall is kept with the confidence."""
+    low, high = LEAST_BLOCKS, LEAST_BLOCKS
+    while count_blocks(high, recall, confidence) < LEAST_BLOCKS:
+        low, high = high, 2 * high
+    return low + bisect.bisect_left(range(low, high), LEAST_BLOCKS, key=lambda n: count_blocks(n, recall, confidence))
 
 
 def count_blocks(n: int, recall: float, confidence: float) -> int:

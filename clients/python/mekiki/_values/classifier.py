@@ -113,8 +113,8 @@ class Filter:
     threshold: float
     """An image is wanted from this probability on."""
 
-    wanted_distance: float | None
-    """An image at a greater distance is not called wanted; None where there are too few held-out items to set it."""
+    wanted_distance: float
+    """An image at a greater distance is not called wanted."""
 
     unlike_distance: float
     """An image that is not called wanted is unlike anything seen beyond this distance."""
@@ -139,7 +139,7 @@ class Filter:
         """From the wire."""
         return cls(
             threshold=chosen.threshold,
-            wanted_distance=chosen.wanted_distance if chosen.HasField("wanted_distance") else None,
+            wanted_distance=chosen.wanted_distance,
             unlike_distance=chosen.unlike_distance,
             promised_recall=chosen.promised_recall,
             recall=Rate.from_proto(chosen.recall),
