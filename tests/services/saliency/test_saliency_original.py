@@ -13,6 +13,7 @@ from services.saliency.model import Classifier, Question
 from services.saliency.original import draw_crop
 from services.saliency.pictures import cut_centre
 from services.saliency.recipe import Recipe, RecipeName, TrainingSet, Watch, find_recipe
+from services.saliency.small import SmallNetwork
 
 CPU = torch.device("cpu")
 ORIGINAL = replace(find_recipe(RecipeName.ORIGINAL), backbone="small", epochs=3)
@@ -53,6 +54,19 @@ def test_half_of_vggs_classifier_is_dropped_and_of_nothing_else():
         original._prepare_to_learn(SimpleNamespace(network=network))
         assert network.module.training
         assert network.module[0].p == share
+
+
+def test_what_is_dropped_depends_on_the_seed_alone(monkeypatch):
+    def drop(self, features, *, pre_logits=False):
+        pooled = torch.nn.functional.dropout(features.mean((2, 3)), 0.5, self.training)
+        return pooled if pre_logits else self.fc(pooled)
+
+    monkeypatch.setattr(SmallNetwork, "forward_head", drop)
+    recipe, data = replace(ORIGINAL, epochs=2), draw_set(4)
+    torch.manual_seed(1)
+    first = train(data, recipe)
+    torch.manual_seed(2)
+    assert equal(first, train(data, recipe))
 
 
 def test_the_rate_falls_to_a_tenth_every_seven_epochs(monkeypatch):

@@ -85,6 +85,16 @@ def test_an_interrupted_training_goes_on_exactly_where_it_was(done):
     assert equal(tensors_of(resumed), tensors_of(whole))
 
 
+def test_a_training_that_gets_no_better_ends_early_and_stays_ended():
+    recipe, saved, data = replace(SMALL, epochs=40, learning_rate=1.0), [], draw_set(6)
+    training = train(data, recipe, Watch(save=saved.append))
+    assert len(training.history) == training.best.number + 10 < 40  # a quarter of all
+    phases = []
+    again = train(data, recipe, Watch(report=lambda phase, *_, **__: phases.append(phase), resume=saved[-1]))
+    assert again.history == training.history
+    assert "training the network" not in phases
+
+
 def test_a_resumed_training_does_not_repeat_epochs():
     recipe, saved, data, phases = replace(SMALL, epochs=3), [], draw_set(6), []
     train(data, recipe, Watch(save=saved.append))

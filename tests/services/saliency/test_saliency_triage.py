@@ -5,7 +5,7 @@ import pytest
 
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.saliency.calibration import HeldOut
-from services.saliency.triage import Verdict, Wish, choose_filter, count_blocks, extrapolate, find_promise
+from services.saliency.triage import Verdict, Wish, _cut_off, choose_filter, count_blocks, extrapolate, find_promise
 
 WANTED = np.array([True, False])
 
@@ -35,6 +35,15 @@ def test_the_recall_is_kept_as_often_as_was_asked():
     recalls = [measure_recall(choose_filter(hold_out(150, seed), WANTED, 0.9, 0.9), 10**6) for seed in range(200)]
     kept = np.mean(np.array(recalls) >= 0.9)
     assert 0.84 <= kept <= 0.99
+
+
+def test_of_the_blocks_that_are_cut_off_the_last_item_of_either_measure_is_kept():
+    held_out = hold_out(400, 4, others=0)
+    scores, distances = held_out.probabilities[:, 0].astype(np.float64), held_out.distances
+    for blocks in (2, 5, 12, 40):
+        threshold, limit = _cut_off(scores, distances, blocks)
+        assert ((scores >= threshold) & (distances <= limit)).sum() == 400 - blocks + 2
+        assert (distances > limit).sum() == max(1, round(blocks / 4)) - 1
 
 
 def test_the_probability_bound_is_that_of_the_binomial():
