@@ -57,6 +57,8 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "ClassifyImages": _LINE,
         "ExplainImage": _LINE,
         "ExplainImages": _LINE,
+        "FilterImage": _LINE,
+        "FilterImages": _LINE,
         "GetClassifier": _LINE,
         "ListClassifiers": _LINE,
         "TrainClassifier": _CHANGE,

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from services.runtime.errors import MekikiError
 from services.saliency.model import Classifier, Explanation, Prediction, Question
+from services.saliency.triage import Sighting
 
 Image = npt.NDArray[np.generic]
 Answer = TypeVar("Answer")
@@ -39,6 +40,15 @@ def explain_batch(batch: list[Asked]) -> list[Explanation | Exception]:
         return classifier.explain(images, question)
 
     return _answer_alike(batch, explain)
+
+
+def sight_batch(batch: list[Asked]) -> list[Sighting | Exception]:
+    """Sight every image by its own classifier."""
+
+    def sight(classifier: Classifier, _: Question, images: Sequence[Image]) -> list[Sighting]:
+        return classifier.sight(images)
+
+    return _answer_alike(batch, sight)
 
 
 def _answer_alike(

@@ -2,6 +2,7 @@
 
     catalogue/0000...1.json, ...        what there is: one manifest over all classifiers
     tensors/<name>/<token>.safetensors  written once, never changed
+    tensors/<name>/<token>.assessment   likewise, beside it: how it did on what was held out
 
 A version exists from the moment its manifest does; tensors without one are nobody's, and are swept.
 """
@@ -35,6 +36,8 @@ class About:
     best_epoch: int
     create_time: str
     """ISO 8601, UTC."""
+    recipe: str = "thawed"
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,15 @@ class Entry:
     key: str
     operation: str
     about: About
+
+    @property
+    def assessment_key(self) -> str:
+        """Where its assessment is, if it has one: those that were trained before there was this have none."""
+        return _name_assessment(self.key)
+
+
+def _name_assessment(key: str) -> str:
+    return key.removesuffix(".safetensors") + ".assessment"
 
 
 @dataclass(frozen=True)
@@ -69,13 +81,15 @@ class Catalogue:
         if name not in self.log.latest().body:
             self.log.update(lambda body: {name: _nothing(), **body})
 
-    def add(self, name: str, about: About, tensors: bytes, operation: str) -> Entry:
+    def add(self, name: str, about: About, tensors: bytes, operation: str, assessment: bytes = b"") -> Entry:
         """Add the next version, durable on return. Done twice for one operation, the second time changes nothing."""
         known = self._find_made_by(name, operation)
         if known is not None:
             return known
         key = f"tensors/{name}/{secrets.token_hex(16)}.safetensors"
         self.store.create(key, tensors)
+        if assessment:
+            self.store.create(_name_assessment(key), assessment)
         self.log.update(lambda body: _append(body, name, key, operation, about))
         return self.read().find(name)
 
@@ -85,6 +99,7 @@ class Catalogue:
         self.log.update(lambda body: _empty(body, name))
         for entry in known:  # of a training that ends just now, the sweep takes care
             self.store.delete(entry.key)
+            self.store.delete(entry.assessment_key)
 
     def load(self, entry: Entry) -> bytes:
         """Read a version's tensors. Raises NotFound where it was deleted since."""
@@ -92,6 +107,13 @@ class Catalogue:
             return self.store.get(entry.key)
         except NotFound as error:
             raise NotFound(KIND, entry.name) from error
+
+    def load_assessment(self, entry: Entry) -> bytes:
+        """Read how a version did on what was held out; b"" where nothing is known."""
+        try:
+            return self.store.get(entry.assessment_key)
+        except NotFound:
+            return b""
 
     def _find_made_by(self, name: str, operation: str) -> Entry | None:
         entries = self.read().versions(name)

@@ -54,6 +54,18 @@ def compute_logits(network: Network, features: torch.Tensor) -> torch.Tensor:
         return run_in_fixed_batches(network.module.forward_head, features)  # type: ignore[arg-type]
 
 
+def compute_distances(
+    network: Network, features: torch.Tensor, measure: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """(n, c, h, w) → (n,): what `measure` makes of the embeddings (n, d), which are what goes into the last layer."""
+
+    def forward(part: torch.Tensor) -> torch.Tensor:
+        return measure(network.module.forward_head(part, pre_logits=True))  # type: ignore[operator]
+
+    with torch.no_grad():
+        return run_in_fixed_batches(forward, features)
+
+
 def compute_cam(network: Network, features: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """Compute class activation maps (Zhou et al., CVPR 2016, eq. 2): the last layer's weights at every position.
 

@@ -1,24 +1,26 @@
 """The first stage: the last layer learns on features that the frozen backbone computes once."""
 
-import cv2
 import numpy as np
 import torch
 
 from services.saliency.augment import crop
+from services.saliency.embedding import embed_pictures, embed_thumbnails
 from services.saliency.head import Course, Head, fit_head, judge, tells_left_from_right, weigh_classes
 from services.saliency.pictures import Pixels
 from services.saliency.recipe import Epoch
 from services.saliency.task import State, Task
 
-FEATURE_BATCH = 16
-THUMBNAIL = 12  # pixels a side
 MANY = 500  # pictures; from here on variety comes from the data, and crops would only cost time
 PHASE = "computing features"
 
 
-def fit_frozen(task: Task, epochs: int) -> State:
-    """Train the last layer for `epochs`, load the best into the network, and give the state after them."""
-    plain = _embed_all(task, task.data.pictures, 0)
+def fit_frozen(task: Task, epochs: int, plain: torch.Tensor | None = None) -> State:
+    """Train the last layer for `epochs`, load the best into the network, and give the state after them.
+
+    `plain` (n, d) are the pictures' embeddings, where they are known already.
+    """
+    if plain is None:
+        plain = _embed_all(task, task.data.pictures, 0)
     mirrored = _embed_all(task, task.data.pictures[:, :, ::-1], 1)
     course = _plan_course(task, epochs)
     mirror = not tells_left_from_right(plain, mirrored, task.classes)
@@ -37,15 +39,11 @@ def start_from_nothing(task: Task) -> State:
 
     Its features tell nothing yet, so whether labels tell left from right is looked up on thumbnails.
     """
-    small = np.stack([_shrink(picture) for picture in task.data.pictures]).astype(np.float32)  # (n, t, t, 3)
-    plain, mirrored = (torch.from_numpy(side.copy()).flatten(1).to(task.device) for side in (small, small[:, :, ::-1]))
+    plain = embed_thumbnails(task.data.pictures).to(task.device)
+    mirrored = embed_thumbnails(task.data.pictures[:, :, ::-1]).to(task.device)
     mirror = not tells_left_from_right(plain, mirrored, task.classes)
     learning = task.copy_learning()
     return State(mirror, (), learning, learning, {})
-
-
-def _shrink(picture: Pixels) -> Pixels:
-    return np.asarray(cv2.resize(picture, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _plan_course(task: Task, epochs: int) -> Course:
@@ -60,19 +58,11 @@ def _count_crops(task: Task) -> int:
 def _embed_all(task: Task, pictures: Pixels, view: int) -> torch.Tensor:
     """(n, s, s, 3) → (n, d), reporting as view number `view` of all views."""
     n, views = len(pictures), 2 + _count_crops(task)
-    parts = []
-    for start in range(0, n, FEATURE_BATCH):
-        parts.append(_embed(task, pictures[start : start + FEATURE_BATCH]))
-        task.report(PHASE, view * n + min(n, start + FEATURE_BATCH), views * n, ())
-    return torch.cat(parts)
 
+    def report(done: int) -> None:
+        task.report(PHASE, view * n + done, views * n, ())
 
-def _embed(task: Task, pictures: Pixels) -> torch.Tensor:
-    module = task.network.module
-    with torch.no_grad():
-        features = module.forward_features(task.feed(pictures))  # type: ignore[operator]
-        embedding: torch.Tensor = module.forward_head(features, pre_logits=True)  # type: ignore[operator]
-    return embedding
+    return embed_pictures(task.network, pictures, task.device, report)
 
 
 def _gather_views(task: Task, plain: torch.Tensor, mirrored: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,5 +93,5 @@ def _choose_head(
         heads.append(head)
         history.append(judge(head.score(held_out), truth, number))
         task.report("training the last layer", number, course.epochs, tuple(history))
-    best = max(history, key=lambda epoch: epoch.rank)
+    best = max(history, key=task.recipe.rank)
     return heads[best.number - 1], tuple(history)

@@ -25,7 +25,7 @@ class Gathered:
 
 
 def gather_items(codec: mekiki.Client, items: types_pb2.ItemFilter, size: int, limit: int, report: Report) -> Gathered:
-    """Read all labelled items that `items` selects, each prepared to (size, size, 3) as it arrives.
+    """Read all labelled items that `items` selects, each squeezed to (size, size, 3) as it arrives.
 
     In memory there is one image at a time: the pictures lie in a temporary file, mapped, and vanish with the training
     set. Items without a label are left out, and so are damaged ones, which are reported.
@@ -33,19 +33,25 @@ def gather_items(codec: mekiki.Client, items: types_pb2.ItemFilter, size: int, l
     """
     items = _pin(codec, items)
     expected = _count_labelled(codec, items, limit)
-    labels, groups, damaged = [], [], []
+    found, aspects, damaged = [], [], []
     with tempfile.TemporaryFile() as spool:
         for item in _read_labelled(codec, items):
             if item.error is not None:
                 damaged.append(item.item.item_id)
                 continue
             spool.write(prepare(item.pixels, size, f"items/{item.item.item_id}").tobytes())
-            labels.append(item.item.label)
-            groups.append(item.item.group)
-            report(PHASE, len(labels) + len(damaged), expected, damaged_items=len(damaged))
-        number_labels(labels)
-        pictures = _map(spool, (len(labels), size, size, 3))
-    return Gathered(TrainingSet(pictures, tuple(labels), tuple(groups)), tuple(damaged))
+            found.append(item.item)
+            aspects.append(item.pixels.shape[1] / item.pixels.shape[0])
+            report(PHASE, len(found) + len(damaged), expected, damaged_items=len(damaged))
+        number_labels([item.label for item in found])
+        data = TrainingSet(
+            pictures=_map(spool, (len(found), size, size, 3)),
+            labels=tuple(item.label for item in found),
+            groups=tuple(item.group for item in found),
+            item_ids=tuple(item.item_id for item in found),
+            aspects=tuple(aspects),
+        )
+    return Gathered(data, tuple(damaged))
 
 
 def _pin(codec: mekiki.Client, items: types_pb2.ItemFilter) -> types_pb2.ItemFilter:

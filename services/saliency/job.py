@@ -12,6 +12,7 @@ from services.saliency import messages
 from services.saliency.backbones import SMALL, hub_repo
 from services.saliency.catalogue import About, Catalogue
 from services.saliency.config import SaliencySettings
+from services.saliency.figures import write_evaluation
 from services.saliency.gather import Gathered, gather_items
 from services.saliency.model import Classifier, choose_device
 from services.saliency.recipe import Recipe, Training, Watch
@@ -23,15 +24,18 @@ def train(request: saliency_pb2.TrainClassifierRequest, job: Job) -> saliency_pb
     settings: SaliencySettings = job.settings
     recipe, size = messages.read_recipe(request), messages.read_input_size(request)
     weights = _find_weights(recipe.backbone, settings)
-    gathered = _gather(request, size, job)
+    gathered = _gather(request, recipe.find_stored_size(size), job)
     device = choose_device(settings.device)
     watch = Watch(job.report, job.save_checkpoint, job.load_checkpoint())
     path = weights.path if weights else None
     training = train_classifier(gathered.data, recipe, weights=path, device=device, watch=watch)
     about = _describe(training, recipe, size, weights)
-    tensors = Classifier(training.network, training.labels, device).save()
-    entry = Catalogue.open(job.store).add(request.classifier, about, tensors, job.operation_name)
-    return saliency_pb2.TrainClassifierResponse(classifier=messages.write_classifier(entry))
+    tensors = Classifier(training.network, training.labels, device, training.calibration).save()
+    evaluation = write_evaluation(training.assessment).SerializeToString(deterministic=True)
+    catalogue = Catalogue.open(job.store)
+    entry = catalogue.add(request.classifier, about, tensors, job.operation_name, evaluation)
+    told = catalogue.load_assessment(entry)  # of a job that is done twice, the first one's
+    return saliency_pb2.TrainClassifierResponse(classifier=messages.write_classifier(entry, told))
 
 
 def _find_weights(backbone: str, settings: SaliencySettings) -> Weights | None:
@@ -62,6 +66,8 @@ def _describe(training: Training, recipe: Recipe, size: int, weights: Weights | 
         validation_count=training.validation_count,
         best_epoch=training.best.number,
         create_time=datetime.now(UTC).isoformat(),
+        recipe=recipe.name,
+        temperature=training.calibration.temperature,
     )
 
 

@@ -1,6 +1,6 @@
-"""What a sweep of classifiers must know: which tensors the catalogue names.
+"""What a sweep of classifiers must know: which tensors the catalogue names, and the assessments beside them.
 
-How the service keeps the three promises of `services.runtime.sweep`: a file of tensors has a random name and the
+How the service keeps the three promises of `services.runtime.sweep`: a file has a random name and the
 catalogue names it as soon as it is written; a version that was deleted never comes back; a file is read whole, at once.
 """
 
@@ -19,4 +19,5 @@ def list_grounds(store: Store) -> Iterator[Ground]:
 
 def _list_tensors(newest: Body, settled: Body) -> set[str]:
     views = View(newest), View(settled)
-    return {entry.key for view in views for name in view.names() for entry in view.versions(name)}
+    entries = [entry for view in views for name in view.names() for entry in view.versions(name)]
+    return {key for entry in entries for key in (entry.key, entry.assessment_key)}

@@ -7,10 +7,10 @@ from mekiki.saliency.v1 import saliency_pb2
 from mekiki.types.v1 import types_pb2
 from services.runtime.errors import InvalidArgument
 from services.runtime.images import encode_heatmap
-from services.saliency.backbones import DEFAULT_BACKBONE, MAX_INPUT_SIZE, MIN_INPUT_SIZE, find_input_size, hub_repo
+from services.saliency.backbones import MAX_INPUT_SIZE, MIN_INPUT_SIZE, find_input_size, hub_repo
 from services.saliency.catalogue import Entry
 from services.saliency.model import Explanation, Method, Prediction, Question
-from services.saliency.recipe import Recipe
+from services.saliency.recipe import Recipe, RecipeName, find_recipe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 INPUT_SIZE_STEP = 32  # pixels; the coarsest stride of the usual backbones
@@ -25,6 +25,12 @@ _METHODS = {
     saliency_pb2.EXPLAIN_METHOD_LAYER_CAM: Method.LAYER_CAM,
     saliency_pb2.EXPLAIN_METHOD_EIGEN_CAM: Method.EIGEN_CAM,
 }
+_RECIPES = {
+    saliency_pb2.CLASSIFIER_RECIPE_UNSPECIFIED: RecipeName.THAWED,
+    saliency_pb2.CLASSIFIER_RECIPE_THAWED: RecipeName.THAWED,
+    saliency_pb2.CLASSIFIER_RECIPE_ORIGINAL: RecipeName.ORIGINAL,
+}
+_RECIPE_NUMBERS = {name: number for number, name in _RECIPES.items()}
 _METHOD_NUMBERS = {method: number for number, method in _METHODS.items()}
 
 
@@ -38,10 +44,13 @@ def read_name(name: str) -> str:
 
 def read_recipe(request: saliency_pb2.TrainClassifierRequest) -> Recipe:
     """Give the recipe asked for, defaults filled in. Raises InvalidArgument naming the field."""
-    recipe = Recipe()
-    hub_repo(request.backbone or DEFAULT_BACKBONE)  # refuses an unknown one
+    name = _RECIPES.get(request.recipe)
+    if name is None:
+        raise InvalidArgument("recipe", f"{request.recipe} is no ClassifierRecipe")
+    recipe = find_recipe(name)
+    hub_repo(request.backbone or recipe.backbone)  # refuses an unknown one
     return Recipe(
-        backbone=request.backbone or DEFAULT_BACKBONE,
+        backbone=request.backbone or recipe.backbone,
         epochs=request.epochs if request.HasField("epochs") else None,
         learning_rate=request.learning_rate if request.HasField("learning_rate") else recipe.learning_rate,
         batch_size=request.batch_size if request.HasField("batch_size") else recipe.batch_size,
@@ -49,13 +58,14 @@ def read_recipe(request: saliency_pb2.TrainClassifierRequest) -> Recipe:
             request.validation_fraction if request.HasField("validation_fraction") else recipe.validation_fraction
         ),
         seed=request.seed,
+        name=name,
     )
 
 
 def read_input_size(request: saliency_pb2.TrainClassifierRequest) -> int:
     """Give the side of the network's input, pixels. Raises InvalidArgument outside 32 to 1024 or off the step of 32."""
     if not request.HasField("input_size"):
-        return find_input_size(request.backbone or DEFAULT_BACKBONE)
+        return find_input_size(read_recipe(request).backbone)
     size = request.input_size
     if not MIN_INPUT_SIZE <= size <= MAX_INPUT_SIZE or size % INPUT_SIZE_STEP:
         limits = f"{MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} pixels and a multiple of {INPUT_SIZE_STEP}"
@@ -87,8 +97,8 @@ def read_page(request: saliency_pb2.ListClassifiersRequest, names: list[str]) ->
     return page, page[-1] if len(rest) > size else ""
 
 
-def write_classifier(entry: Entry) -> saliency_pb2.Classifier:
-    """Describe a version."""
+def write_classifier(entry: Entry, evaluation: bytes = b"") -> saliency_pb2.Classifier:
+    """Describe a version; `evaluation` is a ClassifierEvaluation as it was stored, b"" to leave it out."""
     about = entry.about
     message = saliency_pb2.Classifier(
         name=entry.name,
@@ -103,7 +113,11 @@ def write_classifier(entry: Entry) -> saliency_pb2.Classifier:
         train_count=about.train_count,
         validation_count=about.validation_count,
         best_epoch=about.best_epoch,
+        recipe=_RECIPE_NUMBERS[RecipeName(about.recipe)],
+        temperature=about.temperature,
     )
+    if evaluation:
+        message.evaluation.MergeFromString(evaluation)
     message.create_time.FromDatetime(datetime.fromisoformat(about.create_time))
     return message
 

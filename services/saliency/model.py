@@ -1,5 +1,7 @@
 """A trained classifier: what is in an image, and which pixels say so. Frozen once constructed, safe for any threads."""
 
+import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from services.runtime.errors import DataLoss, InvalidArgument
+from services.runtime.errors import DataLoss, FailedPrecondition, InvalidArgument
 from services.saliency import bundle, explain
 from services.saliency.backbones import build_network
+from services.saliency.calibration import Calibration
 from services.saliency.network import Network
-from services.saliency.pictures import normalise, prepare
+from services.saliency.pictures import convert_to_rgb, cut_centre, normalise, prepare, squeeze
 from services.saliency.rules import Rule, eigen_cam, grad_cam, grad_cam_plus_plus, layer_cam
+from services.saliency.triage import Filter, Sighting, Wish, choose_filter
 
 MAX_HEATMAP_SIDE = 4096  # cells
-_FORMAT = 1  # of the saved form; a reader refuses what it does not know
+_FORMAT = 2  # of the saved form; a reader refuses what it does not know. 1 had no calibration
 
 
 class Method(StrEnum):
@@ -89,10 +93,19 @@ class Classifier:
                                                        ↘ CAM or another method → heat map
     """
 
-    def __init__(self, network: Network, labels: tuple[str, ...], device: torch.device) -> None:
+    def __init__(
+        self,
+        network: Network,
+        labels: tuple[str, ...],
+        device: torch.device,
+        calibration: Calibration | None = None,
+    ) -> None:
         self.labels = labels
         self.network = network
         self._device = device
+        self._calibration = calibration or Calibration()
+        self._memory = self._calibration.memory.to(device) if self._calibration.memory else None
+        self._filters = functools.lru_cache(64)(self._choose_filter)
         network.module.to(device).eval()
         for parameter in network.module.parameters():
             parameter.requires_grad_(False)
@@ -100,22 +113,25 @@ class Classifier:
 
     def save(self) -> bytes:
         """Write all tensors and what is needed to rebuild the network. The same classifier gives the same bytes."""
+        beside, told = self._calibration.pack()
         about = {
             "format": _FORMAT,
             "backbone": self.network.backbone,
             "input_size": self.network.input_format.size,
+            "centre_of": self.network.input_format.centre_of,
             "labels": list(self.labels),
+            "calibration": told,
         }
-        return bundle.pack(dict(self.network.module.state_dict()), about)
+        return bundle.pack(self.network.module.state_dict() | beside, about)
 
     @classmethod
     def load(cls, data: bytes, device: torch.device) -> "Classifier":
         """Read what `save` wrote; it answers as the saved one, to the bit. Raises DataLoss for damaged bytes."""
         tensors, about = bundle.unpack(data)
-        if about.get("format") != _FORMAT:
-            raise DataLoss(f"a classifier of format {about.get('format')!r}; this version reads format {_FORMAT}")
-        network = _rebuild(tensors, about)
-        return cls(network, tuple(about["labels"]), device)
+        if about.get("format") not in (1, _FORMAT):
+            raise DataLoss(f"a classifier of format {about.get('format')!r}; this version reads up to {_FORMAT}")
+        calibration, own = Calibration.unpack(tensors, about.get("calibration", {}))
+        return cls(_rebuild(own, about), tuple(about["labels"]), device, calibration)
 
     def classify(self, images: Sequence[npt.NDArray[np.generic]]) -> list[Prediction]:
         """Say what is in each image ((h, w) or (h, w, 1|3|4), uint8 or uint16), whatever their sizes.
@@ -124,8 +140,36 @@ class Classifier:
         """
         if not images:
             return []
-        features = explain.compute_features(self.network, self._feed(images))
+        features = explain.compute_features(self.network, self._look(images))
         return self._predict(features)
+
+    def sight(self, images: Sequence[npt.NDArray[np.generic]]) -> list[Sighting]:
+        """Say what is in each image, and how far it is from all that was trained on; images as for `classify`.
+
+        Raises FailedPrecondition for a classifier that does not remember what it was trained on.
+        """
+        if self._memory is None:
+            raise FailedPrecondition(
+                "NO_HELD_OUT_ITEMS", "this classifier was trained before images could be filtered; train it again"
+            )
+        if not images:
+            return []
+        features = explain.compute_features(self.network, self._look(images))
+        distances = explain.compute_distances(self.network, features, self._memory.measure).cpu().numpy()
+        pairs = zip(self._predict(features), distances, strict=True)
+        return [Sighting(prediction.probabilities, float(distance)) for prediction, distance in pairs]
+
+    def choose_filter(self, wish: Wish) -> Filter:
+        """Choose how the wanted are told from others.
+
+        Raises InvalidArgument for labels that cannot be wanted, FailedPrecondition NO_HELD_OUT_ITEMS where none of them
+        was held out.
+        """
+        return self._filters(wish)
+
+    def _choose_filter(self, wish: Wish) -> Filter:
+        held_out = self._calibration.held_out
+        return choose_filter(held_out, wish.find_wanted(self.labels), wish.recall, wish.confidence)
 
     def explain(self, images: Sequence[npt.NDArray[np.generic]], question: Question) -> list[Explanation]:
         """Say which pixels of each image speak for a label.
@@ -137,7 +181,8 @@ class Classifier:
             return []
         inputs = self._feed(images)
         features = explain.compute_features(self.network, inputs)
-        predictions = self._predict(features)
+        # What the heat map covers is the whole image, even where its centre alone is classified.
+        predictions = self.classify(images) if self.network.input_format.centre_of else self._predict(features)
         labels = [question.label or prediction.ranking[0][0] for prediction in predictions]
         classes = torch.tensor([self.labels.index(label) for label in labels], device=self._device)
         maps = self._compute_maps(inputs, features, classes, method, question.layer).cpu().numpy()
@@ -166,10 +211,19 @@ class Classifier:
         pictures = np.stack([prepare(image, form.size) for image in images])
         return normalise(pictures, form.mean, form.std, self._device)
 
+    def _look(self, images: Sequence[npt.NDArray[np.generic]]) -> torch.Tensor:
+        """The input for classifying: whole images, or where the recipe says so, their centres."""
+        form = self.network.input_format
+        if not form.centre_of:
+            return self._feed(images)
+        whole = [convert_to_rgb(image) for image in images]
+        pictures = [cut_centre(squeeze(rgb, form.centre_of), rgb.shape[1] / rgb.shape[0], form.size) for rgb in whole]
+        return normalise(np.stack(pictures), form.mean, form.std, self._device)
+
     def _predict(self, features: torch.Tensor) -> list[Prediction]:
         logits = explain.compute_logits(self.network, features).cpu()
         # In double precision, so that the probabilities add up to 1 as closely as float32 can say.
-        rows = torch.softmax(logits.double(), dim=1).float().numpy()
+        rows = torch.softmax(logits.double() / self._calibration.temperature, dim=1).float().numpy()
         return [Prediction(self.labels, row) for row in rows]
 
     def _compute_maps(
@@ -197,6 +251,8 @@ def choose_device(name: str) -> torch.device:
 
 def _rebuild(tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> Network:
     network = build_network(about["backbone"], len(about["labels"]), input_size=about["input_size"])
+    form = dataclasses.replace(network.input_format, centre_of=about.get("centre_of", 0))
+    network = dataclasses.replace(network, input_format=form)
     try:
         network.module.load_state_dict(tensors)
     except RuntimeError as error:

@@ -18,6 +18,8 @@ class InputFormat:
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    centre_of: int = 0
+    """Side of the square that an image is squeezed to before its centre is cut out, pixels; 0: it is fed whole."""
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,26 @@ def prepare(image: npt.NDArray[np.generic], size: int, field: str = "image") -> 
     return squeeze(convert_to_rgb(image, field), size)
 
 
+def cut_centre(picture: Pixels, aspect: float, size: int) -> Pixels:
+    """Cut the centre out of a squeezed picture (s, s, 3) in the shape that its image had, at (size, size, 3).
+
+    Of an image whose width by height is `aspect`, that is the square in its middle with size / s of its shorter side.
+    """
+    share = size / picture.shape[0]
+    return cut_region(picture, size, share * min(1.0, 1 / aspect), share * min(1.0, aspect), (0.5, 0.5))
+
+
+def cut_region(picture: Pixels, size: int, width: float, height: float, place: tuple[float, float]) -> Pixels:
+    """Cut a rectangle and resize it to (size, size, 3).
+
+    `width` and `height` are shares of the picture's, `place` says where between its two ends, each in [0, 1].
+    """
+    side = picture.shape[0]
+    pixels = [max(1, min(side, round(side * share))) for share in (width, height)]
+    left, top = (round(at * (side - length)) for at, length in zip(place, pixels, strict=True))
+    return squeeze(picture[top : top + pixels[1], left : left + pixels[0]], size)
+
+
 def normalise(pictures: Pixels, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> torch.Tensor:
     """Turn (n, s, s, 3) uint8 into (n, 3, s, s) float32, shifted and scaled by the backbone's own mean and spread.
 

@@ -22,13 +22,14 @@ from services.runtime.store import Store
 from services.runtime.streams import answer_frames
 from services.runtime.sweep import open_sweeper
 from services.runtime.tenants import list_visible
-from services.saliency import messages
-from services.saliency.batches import Asked, classify_batch, explain_batch
+from services.saliency import figures, messages
+from services.saliency.batches import Asked, classify_batch, explain_batch, sight_batch
 from services.saliency.catalogue import Catalogue
 from services.saliency.config import SaliencySettings
 from services.saliency.litter import list_grounds
 from services.saliency.model import Explanation, Prediction, Question, choose_device, fit_heatmap
 from services.saliency.shelf import Shelf
+from services.saliency.triage import Sighting
 
 SERVICE = "saliency"
 ENVELOPE_BYTES = 1 << 16  # what an answer holds besides its heat map, generously
@@ -64,6 +65,14 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
             queue_limit=settings.queue_limit,
             executor=thread,
         )
+        self._sighting: Batcher[Asked, Sighting] = Batcher(
+            "saliency.filter",
+            sight_batch,
+            max_batch=settings.max_batch,
+            max_wait_s=settings.max_wait_ms / 1000,
+            queue_limit=settings.queue_limit,
+            executor=thread,
+        )
         self._explaining: Batcher[Asked, Explanation] = Batcher(
             "saliency.explain",
             explain_batch,
@@ -91,7 +100,8 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         """Describes the newest version."""
         view = await self._shelf.look()
         entry = view.find(messages.read_name(request.classifier))
-        return saliency_pb2.GetClassifierResponse(classifier=messages.write_classifier(entry))
+        evaluation = await asyncio.to_thread(self._catalogue.load_assessment, entry)
+        return saliency_pb2.GetClassifierResponse(classifier=messages.write_classifier(entry, evaluation))
 
     async def ListClassifiers(  # noqa: N802
         self, request: saliency_pb2.ListClassifiersRequest, _: Context
@@ -140,6 +150,20 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         async for answer in answer_frames(request_iterator, self._explain, saliency_pb2.ExplainImagesResponse, window):
             yield answer
 
+    async def FilterImage(  # noqa: N802
+        self, request: saliency_pb2.FilterImageRequest, _: Context
+    ) -> saliency_pb2.FilterImageResponse:
+        """Filters one image."""
+        return await self._filter(request)
+
+    async def FilterImages(  # noqa: N802
+        self, request_iterator: AsyncIterator[saliency_pb2.FilterImagesRequest], _: Context
+    ) -> AsyncIterator[saliency_pb2.FilterImagesResponse]:
+        """Filters one image a frame."""
+        window = self._settings.stream_window
+        async for answer in answer_frames(request_iterator, self._filter, saliency_pb2.FilterImagesResponse, window):
+            yield answer
+
     async def start(self) -> None:
         """Starts what works beside the calls."""
         self._sweeper.start()
@@ -148,6 +172,7 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         """Ends what was started."""
         self._sweeper.close()
         await self._classifying.close()
+        await self._sighting.close()
         await self._explaining.close()
         await self._codec.close()
 
@@ -158,6 +183,15 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         prediction = await self._classifying.submit(Asked(classifier, image, PLAIN))
         labels = messages.write_labels(prediction)
         return saliency_pb2.ClassifyImageResponse(labels=labels, model=messages.write_model(entry))
+
+    async def _filter(self, request: saliency_pb2.FilterImageRequest) -> saliency_pb2.FilterImageResponse:
+        entry, classifier = await self._shelf.take(messages.read_name(request.classifier))
+        wish = figures.read_wish(request)
+        chosen = await asyncio.to_thread(classifier.choose_filter, wish)
+        self._sighting.check_room()
+        image = await self._reader.read(request.image)
+        sighting = await self._sighting.submit(Asked(classifier, image, PLAIN))
+        return figures.write_filtered(sighting, wish, chosen, entry)
 
     async def _explain(self, request: saliency_pb2.ExplainImageRequest) -> saliency_pb2.ExplainImageResponse:
         entry, classifier = await self._shelf.take(messages.read_name(request.classifier))

@@ -11,11 +11,13 @@ from torch import nn
 from services.runtime.errors import DataLoss
 from services.saliency import bundle
 from services.saliency.network import Network
-from services.saliency.pictures import Pixels, normalise
-from services.saliency.recipe import Epoch, Recipe, TrainingSet, Watch
+from services.saliency.pictures import Pixels, cut_centre, normalise
+from services.saliency.recipe import Epoch, Recipe, RecipeName, TrainingSet, Watch
 from services.saliency.split import Split
 
 Tensors = dict[str, torch.Tensor]
+
+VALIDATION_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -47,40 +49,59 @@ class Task:
 
     @property
     def learning(self) -> dict[str, nn.Parameter]:
-        """What learns: all that lies behind the backbone's middle stage, or the whole of a network from nothing.
+        """What learns: all that lies behind the backbone's middle stage; of a network from nothing, and of old, all.
 
         The edges and textures before the middle serve any image as they are, and cost most of the time.
         """
         parameters = dict(self.network.module.named_parameters())
         layers = self.network.layers
-        if self.recipe.starts_from_nothing or not layers:
+        if self.recipe.starts_from_nothing or self.recipe.name is RecipeName.ORIGINAL or not layers:
             return parameters
         middle = layers[len(layers) // 2] + "."
         before = [number for number, name in enumerate(parameters) if name.startswith(middle)]
         return dict(list(parameters.items())[before[-1] + 1 :]) if before else parameters
 
     def copy_learning(self) -> Tensors:
-        """Copy the tensors that learn."""
-        return {name: parameter.detach().clone() for name, parameter in self.learning.items()}
+        """Copy the tensors that learn; the original's batch-norm statistics follow its images, too."""
+        tensors: dict[str, torch.Tensor] = dict(self.learning)
+        if self.recipe.name is RecipeName.ORIGINAL:
+            tensors |= dict(self.network.module.named_buffers())
+        return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
     def load_learning(self, tensors: Tensors) -> None:
         """Put tensors of `copy_learning` back into the network."""
-        learning = self.learning
+        own = self.network.module.state_dict()
         with torch.no_grad():
             for name, tensor in tensors.items():
-                learning[name].copy_(tensor)
+                own[name].copy_(tensor)
 
     def feed(self, pictures: Pixels) -> torch.Tensor:
-        """Turn pictures into the network's input."""
+        """Turn pictures of the network's size into its input."""
         form = self.network.input_format
         return normalise(pictures, form.mean, form.std, self.device)
+
+    def look(self, indices: torch.Tensor) -> torch.Tensor:
+        """The network's input for some of the pictures, as it will be when they are served."""
+        chosen, size = indices.cpu().numpy(), self.network.input_format.size
+        pictures = self.data.pictures[chosen]
+        if self.network.input_format.centre_of:
+            aspects = [self.data.aspects[index] if self.data.aspects else 1.0 for index in chosen]
+            pairs = zip(pictures, aspects, strict=True)
+            pictures = np.stack([cut_centre(picture, aspect, size) for picture, aspect in pairs])
+        return self.feed(pictures)
+
+    def score_validation(self) -> torch.Tensor:
+        """Logits of the validation pictures, (v, k)."""
+        with torch.no_grad():
+            parts = torch.split(self.validation, VALIDATION_BATCH)
+            return torch.cat([self.network.module(self.look(part)) for part in parts])
 
     def report(self, phase: str, done: int, total: int, history: tuple[Epoch, ...]) -> None:
         """Report a step of a phase, with the figures of the last epoch and the best accuracy so far."""
         if not history:
             self.watch.report(phase, done, total)
             return
-        last, best = history[-1], max(history, key=lambda epoch: epoch.rank)
+        last, best = history[-1], max(history, key=self.recipe.rank)
         self.watch.report(
             phase,
             done,
@@ -104,15 +125,16 @@ class State:
     current: Tensors
     momenta: Tensors
 
-    def advance(self, epoch: Epoch, current: Tensors, momenta: Tensors) -> "State":
+    def advance(self, recipe: Recipe, epoch: Epoch, current: Tensors, momenta: Tensors) -> "State":
         """Add an epoch; its tensors are kept where it is the best so far."""
-        is_best = all(epoch.rank > former.rank for former in self.history)
+        is_best = all(recipe.rank(epoch) > recipe.rank(former) for former in self.history)
         return State(self.mirrored, (*self.history, epoch), current if is_best else self.kept, current, momenta)
 
 
 def fingerprint_training(data: TrainingSet, recipe: Recipe, weights: bytes) -> str:
     """Hash everything that a training depends on."""
-    digest = hashlib.blake2b(repr((recipe, data.labels, data.groups, data.pictures.shape)).encode(), digest_size=16)
+    told = (recipe, data.labels, data.groups, data.item_ids, data.aspects, data.pictures.shape)
+    digest = hashlib.blake2b(repr(told).encode(), digest_size=16)
     digest.update(hashlib.blake2b(weights).digest())
     for picture in data.pictures:
         digest.update(picture.tobytes())
@@ -120,28 +142,36 @@ def fingerprint_training(data: TrainingSet, recipe: Recipe, weights: bytes) -> s
 
 
 def write_checkpoint(task: Task, state: State) -> None:
-    """Hand the state to whoever keeps checkpoints."""
+    """Hand the state, and the split that it goes with, to whoever keeps checkpoints."""
     kept = {} if state.kept is state.current else state.kept  # nothing is written twice
-    parts = {"kept": kept, "current": state.current, "momenta": state.momenta}
+    split = {"held_out": torch.from_numpy(task.split.held_out), "units": torch.from_numpy(task.split.units)}
+    parts = {"kept": kept, "current": state.current, "momenta": state.momenta, "split": split}
     tensors = {f"{part}:{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
-    history = [dataclasses.asdict(epoch) for epoch in state.history]
-    about = {"fingerprint": task.fingerprint, "mirrored": state.mirrored, "history": history}
+    about = {
+        "fingerprint": task.fingerprint,
+        "mirrored": state.mirrored,
+        "history": [dataclasses.asdict(epoch) for epoch in state.history],
+        "split_by": task.split.by,
+        "look_alike_cosine": task.split.look_alike_cosine,
+    }
     task.watch.save(bundle.pack(tensors, about))
 
 
-def read_checkpoint(task: Task) -> State | None:
-    """Continue where an interrupted training of the same data and recipe was; None to begin anew."""
-    if task.watch.resume is None:
+def read_checkpoint(watch: Watch, fingerprint: str, device: torch.device) -> tuple[State, Split] | None:
+    """Give where an interrupted training of the same data and recipe was; None to begin anew."""
+    if watch.resume is None:
         return None
     try:
-        tensors, about = bundle.unpack(task.watch.resume)
+        tensors, about = bundle.unpack(watch.resume)
     except DataLoss:
         return None  # a torn checkpoint costs time, not the training
-    if about.get("fingerprint") != task.fingerprint:
+    if about.get("fingerprint") != fingerprint or "split_by" not in about:
         return None
     history = tuple(Epoch(**epoch) for epoch in about["history"])
-    kept, current, momenta = (_pick(tensors, part, task.device) for part in ("kept", "current", "momenta"))
-    return State(bool(about["mirrored"]), history, kept or current, current, momenta)
+    kept, current, momenta = (_pick(tensors, part, device) for part in ("kept", "current", "momenta"))
+    parts = {name: tensor.numpy() for name, tensor in _pick(tensors, "split", torch.device("cpu")).items()}
+    split = Split(about["split_by"], **parts, look_alike_cosine=about["look_alike_cosine"])
+    return State(bool(about["mirrored"]), history, kept or current, current, momenta), split
 
 
 def _pick(tensors: Tensors, part: str, device: torch.device) -> Tensors:

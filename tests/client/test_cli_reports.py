@@ -12,6 +12,7 @@ from mekiki.cli.app import app
 from mekiki.cli.codes import ExitCode
 from mekiki.cli.trials import read_configuration
 from mekiki.codec.v1 import codec_pb2
+from mekiki.saliency.v1 import saliency_pb2
 from mekiki.types.v1 import types_pb2
 from services.runtime.images import encode_heatmap
 from tests.client.test_cli import ends_with
@@ -157,6 +158,70 @@ def test_a_configuration_without_a_name_is_called_by_its_words():
     assert read.name == "patch-prepared-input_side.512-same_place.true"
     assert (read.engine.input_side, read.engine.same_place) == (512, True)
     assert read_configuration("padim,name=gauss", ItemFilter("screws")).name == "gauss"
+
+
+def trained(split_by="look_alikes"):
+    told = saliency_pb2.ClassifierEvaluation(
+        accuracy=saliency_pb2.Rate(count=7, total=9, lower=0.45, upper=0.94),
+        calibration_error=0.04,
+        raw_calibration_error=0.11,
+        held_out_unit_count=6,
+        look_alike_cosine=0.8,
+    )
+    for label, count in (("nut", 4), (HOSTILE, 3)):
+        told.labels.add(label=label, recall=saliency_pb2.Rate(count=count, total=count + 1, lower=0.3, upper=0.9))
+        told.confusion.add(label=label, predicted_label=label, count=count)
+    for number, (label, said) in enumerate((("nut", HOSTILE), (HOSTILE, "nut"))):
+        told.confusion.add(label=label, predicted_label=said, count=1)
+        told.mistakes.add(item_id=f"{HOSTILE}-{number}", label=label, predicted_label=said, probability=0.8)
+    told.mistakes.add(item_id="gone", label="nut", predicted_label=HOSTILE, probability=0.6)
+    classifier = saliency_pb2.Classifier(
+        name="kinds", version=2, labels=["nut", HOSTILE], split_by=split_by, temperature=1.7, evaluation=told
+    )
+    return saliency_pb2.TrainClassifierResponse(classifier=classifier)
+
+
+def test_a_trainings_report_shows_the_confusion_matrix_and_the_worst_mistakes(measured, mekiki, tmp_path):
+    read = measured.answers["ReadItems"]
+    measured.answers["ReadItems"] = lambda request, context: (
+        answer for answer in read(request, context) if answer.item.item_id != "gone"
+    )
+    ends_with(measured, "TrainClassifier", trained())
+    result = mekiki("train", "classifier", "kinds", "screws", "--recipe", "original", "--report", tmp_path)
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert "split by look-alikes" in result.stdout
+    assert "expected calibration error 0.040, 0.110 before calibration" in result.stdout
+    (asked,) = [call.requests[0] for call in measured.calls("TrainClassifier")]
+    assert asked.recipe == saliency_pb2.CLASSIFIER_RECIPE_ORIGINAL
+    page = (tmp_path / "report.html").read_text()
+    assert "knows 77.8 % of the images" in page
+    assert "6 sets of them were held out" in page
+    assert "80% sure" in page
+    assert HOSTILE not in page
+    shown = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert shown == {"confusion.svg", "mistake-1.jpg", "mistake-2.jpg"}
+    assert HOSTILE not in (tmp_path / "pictures" / "confusion.svg").read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["evaluation"]["accuracy"]["count"] == 7
+
+
+def test_a_split_that_flatters_is_said_by_command_and_report(measured, mekiki, tmp_path):
+    ends_with(measured, "TrainClassifier", trained("image"))
+    result = mekiki("train", "classifier", "kinds", "screws", "--report", tmp_path)
+    assert "this flatters" in result.stderr
+    assert "This split flatters" in (tmp_path / "report.html").read_text()
+
+
+def test_of_many_labels_those_with_the_most_mistakes_are_drawn():
+    from mekiki import ConfusionCell
+    from mekiki.report.confusion import choose_labels, draw_confusion
+
+    labels = [f"l{number:02d}" for number in range(60)]
+    cells = [ConfusionCell(label, label, 5) for label in labels] + [ConfusionCell("l55", "l07", 3)]
+    drawn = choose_labels(labels, cells, most=10)
+    assert len(drawn) == 10
+    assert {"l55", "l07"} <= set(drawn)
+    picture = draw_confusion(drawn, cells)
+    assert picture.count("<rect") == 100 + 10 + 1
 
 
 def tuning(crf):

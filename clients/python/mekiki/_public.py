@@ -26,6 +26,15 @@ from mekiki._values.anomaly import (
     Verdict,
 )
 from mekiki._values.boxfit import AnnotatedDataset, AnnotatedImage, BoxFit, FitMethod, FitOptions, MapLike
+from mekiki._values.classifier import (
+    ClassifierEvaluation,
+    ConfusionCell,
+    Filter,
+    FilteredImage,
+    FilterVerdict,
+    LabelFigures,
+    Mistake,
+)
 from mekiki._values.dataset import Compaction, Damage, Dataset, ItemFilter, ItemsLike, Verification
 from mekiki._values.encoding import (
     AlignmentMethod,
@@ -54,7 +63,7 @@ from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import Heatmap, ImageLike, ItemForm, ItemRef
 from mekiki._values.item import Alignment, AppendedItem, Item, NewItem, PreparedImage, PreviewedItem, ReadItem
 from mekiki._values.progress import Progress
-from mekiki._values.saliency import Classification, Classifier, ExplainMethod, Explanation
+from mekiki._values.saliency import Classification, Classifier, ClassifierRecipe, ExplainMethod, Explanation
 from mekiki._values.service import ServiceStatus
 from mekiki._values.trials import Configuration, Trial, TrialSeries
 from mekiki._values.tuning import CompressionTuning, RatePoint
@@ -84,11 +93,14 @@ __all__ = [
     "ChromaSampling",
     "Classification",
     "Classifier",
+    "ClassifierEvaluation",
+    "ClassifierRecipe",
     "Client",
     "ClientOptions",
     "Compaction",
     "CompressionTuning",
     "Configuration",
+    "ConfusionCell",
     "Credentials",
     "Damage",
     "Dataset",
@@ -104,6 +116,9 @@ __all__ = [
     "Evaluation",
     "ExplainMethod",
     "Explanation",
+    "Filter",
+    "FilterVerdict",
+    "FilteredImage",
     "FitMethod",
     "FitOptions",
     "Forgetting",
@@ -117,12 +132,14 @@ __all__ = [
     "ItemScore",
     "ItemsLike",
     "LabelEvaluation",
+    "LabelFigures",
     "LabelScore",
     "MapLike",
     "MekikiError",
     "MetricEngine",
     "MetricLoss",
     "MetricRecipe",
+    "Mistake",
     "ModelRef",
     "NewItem",
     "Operation",

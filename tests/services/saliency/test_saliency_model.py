@@ -44,8 +44,8 @@ def test_damaged_bytes_are_data_loss(classifier, damage):
 
 def test_a_form_from_the_future_is_refused(classifier):
     tensors, about = bundle.unpack(classifier.save())
-    with pytest.raises(DataLoss, match="format 2"):
-        Classifier.load(bundle.pack(tensors, about | {"format": 2}), CPU)
+    with pytest.raises(DataLoss, match="format 3"):
+        Classifier.load(bundle.pack(tensors, about | {"format": 3}), CPU)
 
 
 def test_tensors_of_another_network_are_data_loss(classifier):

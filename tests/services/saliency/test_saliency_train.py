@@ -36,8 +36,8 @@ def test_ten_images_of_a_class_are_enough_to_train():
 
 def test_the_epoch_with_the_best_validation_is_kept(learnt):
     training = learnt.training
-    ranks = [epoch.rank for epoch in training.history]
-    assert training.best.rank == max(ranks)
+    ranks = [SMALL.rank(epoch) for epoch in training.history]
+    assert SMALL.rank(training.best) == max(ranks)
     assert training.best.number == ranks.index(max(ranks)) + 1
 
 
@@ -85,11 +85,21 @@ def test_an_interrupted_training_goes_on_exactly_where_it_was(done):
     assert equal(tensors_of(resumed), tensors_of(whole))
 
 
+def test_a_training_that_gets_no_better_ends_early_and_stays_ended():
+    recipe, saved, data = replace(SMALL, epochs=40, learning_rate=1.0), [], draw_set(6)
+    training = train(data, recipe, Watch(save=saved.append))
+    assert len(training.history) == training.best.number + 10 < 40  # a quarter of all
+    phases = []
+    again = train(data, recipe, Watch(report=lambda phase, *_, **__: phases.append(phase), resume=saved[-1]))
+    assert again.history == training.history
+    assert "training the network" not in phases
+
+
 def test_a_resumed_training_does_not_repeat_epochs():
     recipe, saved, data, phases = replace(SMALL, epochs=3), [], draw_set(6), []
     train(data, recipe, Watch(save=saved.append))
     train(data, recipe, Watch(report=lambda phase, *_, **__: phases.append(phase), resume=saved[-1]))
-    assert phases == []
+    assert set(phases) == {"looking at all images once more"}
 
 
 @pytest.mark.parametrize("damage", ["other data", "torn"])
@@ -104,9 +114,12 @@ def test_a_checkpoint_that_does_not_fit_is_ignored(damage):
 def test_progress_is_reported_and_never_runs_backwards():
     reports = []
     train(draw_set(6), replace(SMALL, epochs=3), Watch(report=lambda *step, **figures: reports.append((step, figures))))
-    steps = [step for step, _ in reports]
+    steps = [step for step, _ in reports if step[0] == "training the network"]
     assert [done for _, done, _ in steps] == list(range(1, steps[-1][2] + 1))
-    assert {"validation_loss", "validation_accuracy", "best_accuracy"} == set(reports[-1][1])
+    learning = [told for step, told in reports if step in steps]
+    assert {"validation_loss", "validation_accuracy", "best_accuracy"} == set(learning[-1])
+    (phase, done, total), _ = reports[-1]
+    assert (phase, done) == ("looking at all images once more", total)
 
 
 def test_a_report_that_cancels_stops_the_training():
@@ -150,7 +163,7 @@ def test_a_recipe_outside_its_limits_is_refused_by_name(field, value):
 
 def test_groups_decide_the_split_where_there_are_some():
     assert train(draw_set(10, groups=5), replace(SMALL, epochs=1)).split_by == "group"
-    assert train(draw_set(10), replace(SMALL, epochs=1)).split_by == "image"
+    assert train(draw_set(10), replace(SMALL, epochs=1)).split_by == "look_alikes"
 
 
 def test_a_rare_label_weighs_as_much_as_a_common_one():
@@ -198,7 +211,13 @@ def test_a_pretrained_backbone_learns_head_first_and_then_its_deeper_half():
     recipe = Recipe(backbone="resnet10t", epochs=3, batch_size=4)
     watch = Watch(report=lambda phase, *_, **__: phases.append(phase), save=saved.append)
     training = train(data, recipe, watch)
-    assert list(dict.fromkeys(phases)) == ["computing features", "training the last layer", "training the network"]
+    assert list(dict.fromkeys(phases)) == [
+        "looking for look-alikes",
+        "computing features",
+        "training the last layer",
+        "training the network",
+        "looking at all images once more",
+    ]
     assert len(training.history) == 3
     learnt_tensors, _ = bundle.unpack(saved[-1])
     assert "current:layer4.0.conv1.weight" in learnt_tensors

@@ -1,6 +1,6 @@
 """Saliency: what is in the image, and which pixels say so?"""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from google.longrunning import operations_pb2_grpc
@@ -8,10 +8,11 @@ from google.longrunning import operations_pb2_grpc
 from mekiki._async.funnel import Funnel
 from mekiki._async.operation import AsyncOperation
 from mekiki._async.streams import Travel, answer_frames, tag_frames
+from mekiki._values.classifier import FilteredImage
 from mekiki._values.dataset import ItemsLike, to_item_filter
 from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import ImageLike, to_image
-from mekiki._values.saliency import Classification, Classifier, ExplainMethod, Explanation
+from mekiki._values.saliency import Classification, Classifier, ClassifierRecipe, ExplainMethod, Explanation
 from mekiki._values.word import number_of
 from mekiki._wire import asynchronous as wire
 from mekiki.saliency.v1 import saliency_pb2, saliency_pb2_grpc
@@ -32,6 +33,7 @@ class AsyncSaliency:
         classifier: str,
         items: ItemsLike,
         *,
+        recipe: ClassifierRecipe = ClassifierRecipe.THAWED,
         backbone: str = "",
         epochs: int | None = None,
         learning_rate: float | None = None,
@@ -46,12 +48,13 @@ class AsyncSaliency:
         Args:
             classifier: its name.
             items: two labels at least.
-            backbone: of timm, or "small"; default "mobilenetv2_100".
-            epochs: rounds over the items, 1 to 500; default 12.
-            learning_rate: of the last layer; default 0.003.
-            batch_size: images a step, 1 to 256; default 16.
+            recipe: how it learns; ORIGINAL is the named baseline. Other defaults follow it.
+            backbone: of timm, or "small"; default "mobilenetv2_100", of ORIGINAL "vgg16".
+            epochs: rounds over the items, 1 to 500; default 12, of ORIGINAL 25.
+            learning_rate: of the last layer; default 0.003, of ORIGINAL 0.001 for all layers.
+            batch_size: images a step, 1 to 256; default 16, of ORIGINAL 4.
             input_size: side of the square an image is resized to, pixels, a multiple of 32; default 224.
-            validation_fraction: share held out to choose the epoch, 0.05 to 0.5; default 0.2.
+            validation_fraction: share held out to choose the epoch, calibrate and filter, 0.05 to 0.5; default 0.2.
             seed: of split, augmentation and order.
             timeout_s: deadline of starting it.
         """
@@ -65,6 +68,7 @@ class AsyncSaliency:
             input_size=input_size,
             validation_fraction=validation_fraction,
             seed=seed,
+            recipe=number_of(saliency_pb2.ClassifierRecipe, recipe),
         )
         record = await self._funnel.start(self._stub.TrainClassifier, request, timeout_s)
         return AsyncOperation(self._funnel, self._operations, record)
@@ -194,6 +198,71 @@ class AsyncSaliency:
         travel = Travel.of(self._funnel.options, window, timeout_s)
         async with aclosing(
             answer_frames(self._stub.ExplainImages, tag_frames(images, make), convert, travel)
+        ) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def filter_image(
+        self,
+        classifier: str,
+        image: ImageLike,
+        wanted_labels: Sequence[str],
+        *,
+        recall: float | None = None,
+        confidence: float | None = None,
+        timeout_s: float | None = None,
+    ) -> FilteredImage:
+        """Says whether an image is one of those that are wanted, such that few of them are missed.
+
+        Args:
+            classifier: its name.
+            image: the image.
+            wanted_labels: one to all but one of the classifier's labels.
+            recall: share of the wanted images that is to be called wanted, 0.5 to 0.999; default 0.98.
+            confidence: probability that this share is reached, 0.5 to 0.999; default 0.95.
+            timeout_s: deadline; default 60 s.
+
+        Raises:
+            FailedPrecondition: NO_HELD_OUT_ITEMS: no item of a wanted label was held out in the training.
+        """
+        request = saliency_pb2.FilterImageRequest(
+            classifier=classifier,
+            image=await wire.run_blocking(to_image, image),
+            wanted_labels=wanted_labels,
+            recall=recall,
+            confidence=confidence,
+        )
+        return FilteredImage.from_proto(await self._funnel.unary(self._stub.FilterImage, request, timeout_s))
+
+    async def filter_images(
+        self,
+        classifier: str,
+        images: wire.Input[ImageLike | Frame[ImageLike]],
+        wanted_labels: Sequence[str],
+        *,
+        recall: float | None = None,
+        confidence: float | None = None,
+        window: int | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[Answer[FilteredImage], None]:
+        """`filter_image` for a stream: one answer an image, in order; one bad image answers its own error."""
+
+        def make(tag: str, image: ImageLike) -> saliency_pb2.FilterImagesRequest:
+            request = saliency_pb2.FilterImageRequest(
+                classifier=classifier,
+                image=to_image(image),
+                wanted_labels=wanted_labels,
+                recall=recall,
+                confidence=confidence,
+            )
+            return saliency_pb2.FilterImagesRequest(id=tag, request=request)
+
+        def convert(answer: saliency_pb2.FilterImagesResponse) -> FilteredImage:
+            return FilteredImage.from_proto(answer.response)
+
+        travel = Travel.of(self._funnel.options, window, timeout_s)
+        async with aclosing(
+            answer_frames(self._stub.FilterImages, tag_frames(images, make), convert, travel)
         ) as answers:
             async for answer in answers:
                 yield answer

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mekiki._values.annotation import ModelRef
 from mekiki._values.anomaly import Threshold
 from mekiki.anomaly.v1 import anomaly_pb2
+from mekiki.saliency.v1 import saliency_pb2
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Rate:
-    """A share with its 95 % interval (Clopper and Pearson, 1934)."""
+    """A share with its 95 % interval: a detector's by Clopper and Pearson (1934), a classifier's by Wilson (1927)."""
 
     count: int
     total: int
@@ -51,7 +52,7 @@ class Rate:
         return self.count / self.total if self.total else float("nan")
 
     @classmethod
-    def from_proto(cls, rate: anomaly_pb2.Rate) -> Self:
+    def from_proto(cls, rate: anomaly_pb2.Rate | saliency_pb2.Rate) -> Self:
         """From the wire."""
         return cls(rate.count, rate.total, rate.lower, rate.upper)
 

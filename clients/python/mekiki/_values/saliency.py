@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Self
 
 from mekiki._values.annotation import LabelScore, ModelRef, WeightsOrigin, time_of
+from mekiki._values.classifier import ClassifierEvaluation
 from mekiki._values.image import Heatmap
 from mekiki._values.word import word_of
 from mekiki.saliency.v1 import saliency_pb2
@@ -30,6 +31,16 @@ class ExplainMethod(StrEnum):
     """What the layer sees most of, whatever the label (Muhammad and Yeasin, 2020)."""
 
 
+class ClassifierRecipe(StrEnum):
+    """How a classifier learns."""
+
+    THAWED = "thawed"
+    """The last layer first, then the deeper half of the backbone; images are squeezed whole."""
+
+    ORIGINAL = "original"
+    """All layers at once by SGD, as of old; of an image that is to be classified the centre is cut out."""
+
+
 @dataclass(frozen=True)
 class Classifier:
     """A trained classifier."""
@@ -43,12 +54,19 @@ class Classifier:
     """Of the kept epoch, 0 to 1."""
 
     split_by: str
-    """"group" when no group of items is on both sides, else "image" (which flatters the accuracy)."""
+    """"group" when no group of items is on both sides, "look_alikes" when items had no groups and no look-alikes are on
+    both sides, else "image" (which flatters the accuracy)."""
 
     train_count: int
     validation_count: int
     best_epoch: int
     create_time: datetime
+    recipe: ClassifierRecipe = ClassifierRecipe.THAWED
+    temperature: float = 1.0
+    """What the network's outputs are divided by, so that probabilities are calibrated; 1 for old ones."""
+
+    evaluation: ClassifierEvaluation | None = None
+    """How it did on the validation items; None in lists, and for old ones."""
 
     @classmethod
     def from_proto(cls, classifier: saliency_pb2.Classifier) -> Self:
@@ -65,6 +83,11 @@ class Classifier:
             validation_count=classifier.validation_count,
             best_epoch=classifier.best_epoch,
             create_time=time_of(classifier.create_time),
+            recipe=ClassifierRecipe(word_of(saliency_pb2.ClassifierRecipe, classifier.recipe) or "thawed"),
+            temperature=classifier.temperature or 1.0,
+            evaluation=ClassifierEvaluation.from_proto(classifier.evaluation)
+            if classifier.HasField("evaluation")
+            else None,
         )
 
 

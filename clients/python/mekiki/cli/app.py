@@ -20,6 +20,7 @@ from mekiki.cli.models import annotate, classify, explain, score
 from mekiki.cli.showcase import demo, sample_parts
 from mekiki.cli.state import ops, status
 from mekiki.cli.training import train
+from mekiki.cli.triage import triage
 from mekiki.cli.trials import trials
 
 app = typer.Typer(
@@ -31,7 +32,7 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 DATA = (push, pull, encode, compact, verify, export, augment, compose)
-MODELS = (enroll, forget, calibrate, promote, rollback, score, evaluate, trials, classify, explain, annotate)
+MODELS = (enroll, forget, calibrate, promote, rollback, score, evaluate, trials, classify, explain, triage, annotate)
 for command in (*DATA, *MODELS, status, demo):
     app.command(epilog=EPILOG)(command)
 app.command("sample-parts", epilog=EPILOG)(sample_parts)

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mekiki import (
+    Classifier,
+    ClassifierRecipe,
     Detector,
     Engine,
     ItemFilter,
@@ -16,6 +19,7 @@ from mekiki import (
     MetricRecipe,
     PadimEngine,
     PatchEngine,
+    Rate,
 )
 from mekiki.cli.codes import EPILOG
 from mekiki.cli.datasets import DatasetName, Labels, Splits
@@ -30,6 +34,7 @@ from mekiki.cli.detectors import (
     select_items,
 )
 from mekiki.cli.output import Output
+from mekiki.cli.reporting import Report, make_report
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
 
 train = typer.Typer(no_args_is_help=True, help="Train a detector from normals, or a classifier from labels.")
@@ -113,22 +118,65 @@ def classifier(  # noqa: PLR0913 -- a command's options
     name: Annotated[str, typer.Argument(metavar="CLASSIFIER", help="Name of the classifier.")],
     dataset: DatasetName,
     *,
+    recipe: Annotated[ClassifierRecipe, typer.Option(help="How it learns.")] = ClassifierRecipe.THAWED,
     epochs: Epochs = None,
     split: Splits = None,
     label: Labels = None,
     backbone: Backbone = "",
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Share that is held out to judge, calibrate and filter by; default 0.2.")
+    ] = None,
     seed: Seed = 0,
+    report: Report = None,
     address: Address = DEFAULT_ADDRESS,
     json: Json = False,
 ) -> None:
-    """Train a classifier on the first label of each item."""
+    """Train a classifier on the first label of each item, and say how it does on items that were held out.
+
+    Groups of items are held out whole; of items without groups, those that look alike stay on one side.
+    """
     wanted = ItemFilter(dataset, labels=label or (), splits=split or ())
     with session(address, json=json) as (client, output):
-        operation = client.saliency.train_classifier(name, wanted, epochs=epochs, backbone=backbone, seed=seed)
-        trained = follow(operation, output, f"training {name}")
-        output.say(trained.weights.description)
-        output.say(
-            f"{trained.name} version {trained.version}: {', '.join(trained.labels)}; {trained.validation_accuracy:.1%} "
-            f"of {trained.validation_count} validation items right, split by {trained.split_by}"
+        operation = client.saliency.train_classifier(
+            name,
+            wanted,
+            recipe=recipe,
+            epochs=epochs,
+            backbone=backbone,
+            validation_fraction=validation_fraction,
+            seed=seed,
         )
-        output.value(trained)
+        trained = follow(operation, output, f"training {name}")
+        _describe_classifier(trained, output)
+
+        def write(folder: Path) -> Path:
+            from mekiki.report.classifier import write_classifier  # noqa: PLC0415 -- it draws in OpenCV
+
+            return write_classifier(client, trained, dataset, folder)
+
+        if trained.evaluation is not None:
+            make_report(report, output, trained, write)
+
+
+def _describe_classifier(trained: Classifier, output: Output) -> None:
+    output.say(trained.weights.description)
+    output.say(
+        f"{trained.name} version {trained.version}: {', '.join(trained.labels)}; {trained.validation_accuracy:.1%} "
+        f"of {trained.validation_count} validation items right, split by {trained.split_by.replace('_', '-')}"
+    )
+    if trained.split_by == "image":
+        output.warn("items have no groups, and look too much alike to be kept apart by looks: this flatters")
+    evaluation = trained.evaluation
+    if evaluation is not None:
+        figures = [(each.label, each.recall, each.precision) for each in evaluation.labels]
+        rows = ((label, of.total, *(_tell_rate(rate) for rate in (of, right))) for label, of, right in figures)
+        output.table(["label", "held out", "recall", "precision"], rows)
+        output.say(
+            f"expected calibration error {evaluation.calibration_error:.3f}, "
+            f"{evaluation.raw_calibration_error:.3f} before calibration"
+        )
+    output.value(trained)
+
+
+def _tell_rate(rate: Rate) -> str:
+    return f"{rate.share:.1%} ({rate.lower:.1%} to {rate.upper:.1%})" if rate.total else ""

@@ -95,7 +95,7 @@ class Boxes:
     train_count: int
     validation_count: int
     validation_accuracy: float
-    split_by: str  # "group" or "image"
+    split_by: str  # "group", "look_alikes" or "image"
     best_epoch: int
     images: tuple[Boxed, ...]
     note: str  # what was labelled, in a sentence
