@@ -18,7 +18,7 @@ class Learnt:
 
 @pytest.fixture(scope="session")
 def learnt() -> Learnt:
-    training = train(draw_set(24))
+    training = train(draw_set(36))
     return Learnt(training, Classifier(training.network, training.labels, torch.device("cpu")))
 
 
