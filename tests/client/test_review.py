@@ -100,7 +100,9 @@ async def test_what_a_person_draws_carries_the_persons_name(house):
         item["annotations"] = [drawn | {"needs_review": False}]
         assert (await send(page, decide(item)))[0]["status"] == "saved"
     assert await house.boxes("a") == (
-        mekiki.Annotation(mekiki.Box(1, 2, 9, 8), HOSTILE, 1.0, "Ann <b>", mekiki.AnnotationState.ACCEPTED, False, "n1"),
+        mekiki.Annotation(
+            mekiki.Box(1, 2, 9, 8), HOSTILE, 1.0, "Ann <b>", mekiki.AnnotationState.ACCEPTED, False, "n1"
+        ),
     )
 
 

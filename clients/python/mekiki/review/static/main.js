@@ -25,6 +25,7 @@ class Page {
     this.mode = "sheet";
     this.chosen = "";
     this.edge = null;
+    this.hasMoved = false;
     this.wantsHeat = false;
     this.help = makeHelp();
     this.bar = new Bar(this.store, this);
@@ -50,8 +51,10 @@ class Page {
     document.title = `${this.store.review.dataset} · Mekiki review`;
     this.labels = this.store.listLabels();
     const place = JSON.parse(sessionStorage.getItem(PLACE) ?? "null");
-    this.current = this.store.items.has(place?.current) ? place.current : this.store.order[0];
-    if (place?.mode === "item" && this.store.items.has(place.current)) this.open(place.current);
+    if (this.store.items.has(place?.current)) {
+      this.mode = place.mode;
+      this.show(place.current);
+    }
     addEventListener("keydown", (event) => this.press(event));
     addEventListener("keydown", (event) => (this.stage.isPanning = event.key === "Control"));
     addEventListener("keyup", () => (this.stage.isPanning = false));
@@ -74,6 +77,7 @@ class Page {
   draw() {
     this.planned = null;
     if (!this.store.ranks || !this.labels) return;
+    if (!this.hasMoved) [this.current] = this.store.order; // verdicts that come in put others first
     this.bar.draw(this.mode, this.sheet.filter);
     this.sheet.node.hidden = this.mode !== "sheet";
     this.desk.hidden = this.mode === "sheet";
@@ -103,6 +107,7 @@ class Page {
   // Going about.
 
   show(id) {
+    this.hasMoved = true;
     this.current = id;
     this.chosen = "";
     this.edge = null;
