@@ -13,7 +13,7 @@ from mekiki.review.assignment import Assignment
 from mekiki.review.desk import Desk
 from mekiki.review.serve import HOST, make_server
 
-TOKEN = "a-token-for-tests"
+TOKEN, ONCE = "a-token-for-tests", "a-token-for-once"
 DATASET = "parts"
 SIZE = (64, 48)  # width, height
 
@@ -136,10 +136,10 @@ async def reviewing(house: House, reviewer="ann", detector="", classifier="", li
     assignment = Assignment(mekiki.ItemFilter(DATASET), reviewer, classifier, detector, limit)
     with socket.create_server((HOST, 0)) as listening:
         async with Desk(house, assignment) as desk:
-            server = make_server(desk, TOKEN)
+            server = make_server(desk, TOKEN, ONCE)
             # Started by its parts: `serve` would take the signals of the tests' own process.
             running = asyncio.create_task(server._serve(sockets=[listening]))
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110 -- uvicorn says it by no event
                 await asyncio.sleep(0.005)
             yield f"http://{HOST}:{listening.getsockname()[1]}"
             server.should_exit = True

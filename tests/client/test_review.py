@@ -3,12 +3,17 @@
 import asyncio
 import io
 import json
+import os
+import signal
+import socket
+import sys
 
+import grpc
 import httpx2
 import numpy as np
 import pytest
 from PIL import Image
-from review_house import DATASET, SIZE, TOKEN, House, propose, reviewing
+from review_house import DATASET, ONCE, SIZE, TOKEN, House, propose, reviewing
 
 import mekiki
 from mekiki.review.album import Album, Shelf
@@ -16,6 +21,8 @@ from mekiki.review.assignment import sort_by_doubt
 from mekiki.review.desk import read_classifier
 from mekiki.review.messages import read_decisions
 from mekiki.review.pictures import Picture, draw_picture, draw_thumbnail, paint_heat
+from tests.client.fake_server import FAST
+from tests.conftest import ROOT
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\u202e.png"
 
@@ -200,7 +207,7 @@ async def test_a_false_alarm_becomes_a_normal_and_can_be_taken_back(house):
     house.anomaly.scores = {"a": 3.0}
     await house.fill({"a": [], "b": []})
     async with reviewing(house, detector="screws") as url, visitor(url) as page:
-        while len(told := (await page.get("/api/verdicts")).json()["verdicts"]) < 2:
+        while len(told := (await page.get("/api/verdicts")).json()["verdicts"]) < 2:  # noqa: ASYNC110 -- as the page
             await asyncio.sleep(0.01)
         assert {each["item_id"]: each["verdict"] for each in told} == {"a": "anomalous", "b": "normal"}
         assert (await page.get("/api/heat", params={"id": "a", "of": "anomaly"})).headers["content-type"] == "image/png"
@@ -228,6 +235,16 @@ async def test_nobody_comes_in_without_the_token(house):
                 for path in ("/", "/api/items", "/static/main.js", "/api/thumbnail?id=a"):
                     assert (await stranger.get(path, params={"token": token} if token else None)).status_code == 403
                 assert (await stranger.post("/api/decisions", json={"decisions": []})).status_code == 403
+
+
+async def test_what_a_browser_was_started_with_opens_the_page_a_single_time(house):
+    await house.fill({"a": []})
+    async with reviewing(house) as url:
+        async with visitor(url, ONCE) as page:
+            assert list(await items_of(page)) == ["a"]
+        async with httpx2.AsyncClient(base_url=url) as late:
+            assert (await late.get("/", params={"token": ONCE})).status_code == 403
+            assert (await late.get("/", params={"token": ""})).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -376,3 +393,51 @@ def test_doubt_is_bounded_and_stable():
     found = sort_by_doubt((item(number) for number in range(1000)), 150)
     assert len(found) == 150
     assert [each.annotations[0].score for each in found] == sorted(each.annotations[0].score for each in found)
+
+
+async def test_the_command_serves_until_it_is_interrupted_and_says_what_was_kept(serve):
+    from services.codec.__main__ import OPENING
+
+    address = await serve([OPENING], u2net_home="/nowhere", segment_wait_ms=10)
+    async with mekiki.AsyncClient(address) as client:
+        await House(client.codec).fill({"a": [propose(0.4)], "b": []})
+        command = [sys.executable, "-m", "mekiki.cli", "review", DATASET, "--address", address, "--port", "0", "--json"]
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'clients/python'}"}
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
+        url, _, token = json.loads(await process.stdout.readline())["url"].rpartition("/?token=")
+        async with visitor(url, token) as page:
+            outcomes = await send(page, decide((await items_of(page))["a"], state="accepted"))
+            assert outcomes[0]["status"] == "saved"
+        process.send_signal(signal.SIGINT)
+        told, _ = await process.communicate()
+        assert (json.loads(told), process.returncode) == ({"decisions": 1}, 0)
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 3), (("--detector", "x"), 3), (("--address", "127.0.0.1:1"), 4)])
+def test_what_is_not_there_cannot_be_reviewed(server, monkeypatch, options, code):
+    from typer.testing import CliRunner
+
+    from mekiki.cli.app import app
+
+    def fail(_request, context):
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such thing")
+
+    server.answers |= {"ReadItems": fail, "GetDetector": fail}
+    monkeypatch.setattr("mekiki.cli.reviewing.ClientOptions", lambda: FAST)
+    arguments = ["review", "parts", "--no-browser", "--port", "0", "--address", server.address, *options]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    assert "http" not in result.output
+
+
+def test_a_port_that_is_taken_is_named(server):
+    from typer.testing import CliRunner
+
+    from mekiki.cli.app import app
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(app, ["review", "parts", "--port", str(port), "--address", server.address])
+    assert result.exit_code == 2
+    assert f"port {port}" in result.stderr
+    assert "--port" in result.stderr

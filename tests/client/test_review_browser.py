@@ -13,10 +13,8 @@ import mekiki
 from mekiki import AnnotationState, Box
 
 CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
-    "--no-first-run --disable-dev-shm-usage"
-).split()
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+ARGUMENTS += ["--disable-sync", "--no-first-run", "--disable-dev-shm-usage"]
 HOSTILE = (
     "<img src=x onerror=window.pwned=1>.png",
     "\"><script>window.pwned=1</script>'`${window.pwned=1}.png",
@@ -414,7 +412,7 @@ async def test_one_key_turns_a_false_alarm_into_a_normal(house, browser):
     await house.fill({"a": [], "bad": [], "good": []})
     async with reviewing(house, detector="screws") as url, sitting(browser, url, cells=3) as ann:
         await ann.page.wait_for_selector('.cell.current[data-item="good"]')  # nearest to the threshold
-        assert await ann.page.inner_text('[data-item="good"] .say') == "anomalous 1.10"
+        assert await ann.page.inner_text('[data-item="good"] .say') == "anomalous 1.10\u00d7"
         await ann.press("Enter")
         await ann.page.wait_for_selector('.verdict[data-verdict="anomalous"]')
         await ann.press("h")

@@ -39,11 +39,11 @@ def review(  # noqa: PLR0913 -- a command's options
         wanted = ItemFilter(dataset, labels=label or (), splits=split or ())
         assignment = Assignment(wanted, name or find_login(), classifier, detector, limit)
 
-        def tell(url: str) -> None:
+        def tell(url: str, url_once: str) -> None:
             output.say(f"{dataset} is shown at {url}\nCtrl-C ends it; every decision is kept as soon as it is made.")
             output.value({"url": url})
             if browser and not json:
-                typer.launch(url)
+                typer.launch(url_once)
 
         kept = run_review(lambda: open_async_client(address), assignment, port, tell)
         output.say(f"{kept} decisions kept")

@@ -34,8 +34,8 @@ STATUS: dict[type[MekikiError], int] = {
 }
 
 
-def create_app(desk: Desk, token: str) -> Starlette:
-    """The application; `token` is what its visitors must know."""
+def create_app(desk: Desk, token: str, once: str = "") -> Starlette:
+    """The application; `token` is what its visitors must know, or once `once`."""
     page = _Page(desk)
     routes = [
         Route("/", page.open),
@@ -52,7 +52,7 @@ def create_app(desk: Desk, token: str) -> Starlette:
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, token=token)],
+        middleware=[Middleware(Guard, token=token, once=once)],
         exception_handlers={MekikiError: _tell},
     )
 

@@ -31,11 +31,15 @@ HEADERS = {
 
 
 class Guard:
-    """Stands before an application."""
+    """Stands before an application.
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    `once` opens it a single time: whoever sees the command line of the browser that was started with it comes too late.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, once: str = "") -> None:
         self._app = app
         self._token = token.encode()
+        self._once = once.encode()
         # Cookies know no ports: two reviews in one browser must not take each other's.
         self._cookie = f"mekiki-review-{hashlib.sha256(self._token).hexdigest()[:12]}"
 
@@ -45,7 +49,7 @@ class Guard:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             headers = Headers(scope=scope)
-            by_link = self._fits(_read_query(scope))
+            by_link = self._is_link(scope)
             refusal = self._find_fault(scope, headers, by_link=by_link)
             answer: ASGIApp = PlainTextResponse(refusal, 403) if refusal else self._app
             await answer(scope, receive, self._dress(send, by_link=by_link and not refusal))
@@ -62,6 +66,13 @@ class Guard:
         if not (by_link or self._fits(self._read_cookie(headers))):
             return "open the address that `mekiki review` printed: it holds a token, which is new with every start\n"
         return ""
+
+    def _is_link(self, scope: Scope) -> bool:
+        given = _read_query(scope)
+        if self._once and secrets.compare_digest(given.encode(), self._once):
+            self._once = b""
+            return True
+        return self._fits(given)
 
     def _fits(self, token: str) -> bool:
         return secrets.compare_digest(token.encode(), self._token)

@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 
 
 def run_review(
-    open_client: Callable[[], AsyncClient], assignment: Assignment, port: int, on_ready: Callable[[str], None]
+    open_client: Callable[[], AsyncClient], assignment: Assignment, port: int, on_ready: Callable[[str, str], None]
 ) -> int:
     """Serves until Ctrl-C or SIGTERM, and returns how many decisions were kept.
 
@@ -25,7 +25,8 @@ def run_review(
         open_client: gives the client, in the event loop.
         assignment: what is to be looked through.
         port: on 127.0.0.1; 0 for any that is free.
-        on_ready: is told the address with its token, once it answers.
+        on_ready: is told the address with its token, and one that opens the page a single time, for a command line that
+            others can see; as soon as they answer.
 
     Raises:
         OSError: the port is taken.
@@ -42,23 +43,24 @@ async def _serve(
     open_client: Callable[[], AsyncClient],
     assignment: Assignment,
     listening: socket.socket,
-    on_ready: Callable[[str], None],
+    on_ready: Callable[[str, str], None],
     kept: list[int],
 ) -> None:
-    token = secrets.token_urlsafe(24)
+    token, once = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     async with open_client() as client, Desk(client, assignment) as desk:
-        server = make_server(desk, token)
-        on_ready(f"http://{HOST}:{listening.getsockname()[1]}/?token={token}")
+        server = make_server(desk, token, once)
+        link = f"http://{HOST}:{listening.getsockname()[1]}/?token="
+        on_ready(link + token, link + once)
         try:
             await server.serve(sockets=[listening])
         finally:
             kept.append(desk.clerk.saved_count)
 
 
-def make_server(desk: Desk, token: str) -> uvicorn.Server:
-    """The server of a page that answers whoever knows the token."""
+def make_server(desk: Desk, token: str, once: str = "") -> uvicorn.Server:
+    """The server of a page that answers whoever knows the token, or once whoever knows `once`."""
     config = uvicorn.Config(
-        create_app(desk, token),
+        create_app(desk, token, once),
         log_level="warning",
         access_log=False,
         lifespan="off",

@@ -33,10 +33,17 @@ export const KEYS = [
 
 const REPEATABLE = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "n", "p", "j", "k", "+", "-", "=", " "]);
 
+// What is engraved on the key, where the keyboard writes another script.
+function read(event) {
+  const isForeign = event.key === "Process" || (event.key.length === 1 && event.key > "~");
+  const key = isForeign ? event.code.replace(/^(Key|Digit)/, "") : event.key;
+  return key.length === 1 ? key.toLowerCase() : key;
+}
+
 export function find(event, mode) {
-  const name = event.key.length === 1 && !event.ctrlKey ? event.key.toLowerCase() : event.key;
+  const name = read(event);
   const isTab = event.key === "Tab" && event.shiftKey;
-  const pressed = event.ctrlKey || event.metaKey ? `ctrl+${event.key.toLowerCase()}` : isTab ? "shift+Tab" : name;
+  const pressed = event.ctrlKey || event.metaKey ? `ctrl+${name}` : isTab ? "shift+Tab" : name;
   // A key that is held down never decides: its owner may have fallen asleep on it.
   if (event.altKey || (event.repeat && !REPEATABLE.has(pressed))) return null;
   const found = KEYS.find(([keys, , where]) => keys.includes(pressed) && (where === mode || where === "both"));

@@ -58,12 +58,13 @@ class Page {
     addEventListener("keydown", (event) => this.press(event));
     addEventListener("keydown", (event) => (this.stage.isPanning = event.key === "Control"));
     addEventListener("keyup", () => (this.stage.isPanning = false));
+    addEventListener("click", () => document.activeElement?.closest?.("button")?.blur()); // keys go to the page again
     this.draw();
     this.sheet.reveal(this.current);
   }
 
   press(event) {
-    if (event.target instanceof HTMLInputElement || this.dialog.isOpen || this.help.open || !this.current) return;
+    if (event.target instanceof HTMLInputElement || event.isComposing || this.dialog.isOpen || this.help.open || !this.current) return;
     const act = find(event, this.mode);
     if (!act) return;
     event.preventDefault();

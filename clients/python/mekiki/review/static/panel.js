@@ -3,6 +3,7 @@
 import { el, foreign, replace, visible } from "./dom.js";
 import { percent } from "./sheet.js";
 
+const HINTS = [["a", "accept"], ["r", "reject"], ["u", "undo"], ["n", "next"], ["Tab", "choose a box"], ["h", "heat map"]];
 const WORDS = { proposed: "proposed", accepted: "accepted", rejected: "rejected" };
 
 export class Panel {
@@ -18,7 +19,8 @@ export class Panel {
     this.input.addEventListener("keydown", (event) => this.type(event));
     this.input.addEventListener("blur", () => (this.input.value = ""));
     this.node = el("aside", { class: "panel" }, this.facts, this.verdict, this.list,
-      el("section", { class: "naming" }, el("h2", {}, "Label"), this.labels, this.input, this.options));
+      el("section", { class: "naming" }, el("h2", {}, "Label"), this.labels, this.input, this.options),
+      el("footer", { class: "hints" }, ...HINTS.map(([key, what]) => el("span", {}, el("kbd", {}, key), what))));
   }
 
   draw(id, chosen, labels) {

@@ -133,7 +133,7 @@ export function tellState(store, id, boxes) {
 
 function say(boxes, verdict, item) {
   if (verdict?.error) return "not judged";
-  if (verdict) return verdict.verdict ? `${verdict.verdict} ${(verdict.score / verdict.threshold).toFixed(2)}` : verdict.score.toFixed(3);
+  if (verdict) return verdict.verdict ? `${verdict.verdict} ${(verdict.score / verdict.threshold).toFixed(2)}×` : verdict.score.toFixed(3);
   const open = boxes.filter((box) => box.state === "proposed");
   if (open.length) return `${visible(open[0].label)} ${percent(Math.min(...open.map((box) => box.score)))}`;
   const kept = boxes.filter((box) => box.state === "accepted");

@@ -93,9 +93,10 @@ export class Store {
 
   propose(item) {
     const verdict = this.verdicts.get(item.id);
-    if (!verdict?.region || item.annotations.some((each) => each.source.startsWith("anomaly/"))) return null;
-    const score = 1 - Math.min(Math.max(verdict.p_value ?? 0, 0), 1);
+    if (!verdict?.region) return null;
     const source = `anomaly/${verdict.model}`;
+    if (item.annotations.some((each) => each.source === source || each.id === `region-${verdict.model}`)) return null;
+    const score = 1 - Math.min(Math.max(verdict.p_value ?? 0, 0), 1);
     return { id: `region-${verdict.model}`, box: verdict.region, label: "defect", score, source, state: "proposed", needs_review: false };
   }
 
