@@ -252,6 +252,7 @@ async def test_what_a_browser_was_started_with_opens_the_page_a_single_time(hous
     [
         ({}, True),
         ({"host": "evil.example"}, False),
+        ({"host": "evil.example", "origin": "http://evil.example"}, False),
         ({"host": "127.0.0.1.evil.example:80"}, False),
         ({"host": "localhost:9999", "origin": "http://localhost:9999"}, True),
         ({"origin": "http://evil.example"}, False),
