@@ -1,6 +1,7 @@
 """The review page as people use it: a real Chromium, a real codec."""
 
 import asyncio
+import dataclasses
 import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -108,14 +109,14 @@ async def sitting(browser, url, cells=1):
     await context.close()
 
 
-async def test_a_thousand_items_are_sorted_by_doubt_and_only_what_is_seen_exists(house, browser):
-    await house.fill({f"{number:04}": [propose((number * 37 % 1000) / 1000)] for number in range(1000)})
+async def test_hundreds_of_items_are_sorted_by_doubt_and_only_what_is_seen_exists(house, browser):
+    await house.fill({f"{number:04}": [propose((number * 37 % 300) / 300)] for number in range(300)})
     async with reviewing(house) as url, sitting(browser, url, cells=20) as ann:
         first = ann.page.locator('.cell[data-item="0000"] .say')
         assert await first.inner_text() == "nut 0 %"
         assert await ann.page.locator(".cell").count() < 100
         await ann.page.evaluate("document.querySelector('.sheet').scrollTop = 1e9")
-        await ann.page.wait_for_selector('.cell[data-item="0027"]')  # 27 * 37 = 999
+        await ann.page.wait_for_selector('.cell[data-item="0227"]')  # 227 * 37 % 300 = 299
         assert await ann.page.locator(".cell").count() < 100
         await ann.until("() => [...document.querySelectorAll('.cell img')].every((each) => each.naturalWidth > 0)")
 
@@ -462,3 +463,55 @@ async def test_a_second_window_does_not_send_what_the_first_one_has_in_hand(hous
         await second.wait_for_selector('.cell[data-item="a"][data-state="accepted"]')
         await second.wait_for_selector('.sync[data-state="kept"][data-unsent="0"]')
     assert (await house.states())["a"] == ["accepted"]
+
+
+async def test_what_the_service_refuses_is_said_and_can_be_tried_again(house, browser):
+    await house.fill({"a": [propose(0.1)], "b": [propose(0.2)]})
+    async with reviewing(house) as url, sitting(browser, url) as ann:
+
+        async def refuse(*_, **__):
+            raise mekiki.errors.PermissionDenied("UpdateItem needs the role <b>engineer</b>")
+
+        house.codec.update_item, kept = refuse, house.codec.update_item
+        await ann.press("a", "r")
+        await ann.until("() => document.querySelector('.conflicts').textContent === '2 conflicts'")
+        assert len(await ann.stored()) == 2
+        await ann.press("c")
+        assert "needs the role <b>engineer</b>" in await ann.page.inner_text("dialog.conflict .why")
+        house.codec.update_item = kept
+        await ann.press("m")  # try again; the next one is shown by itself
+        await ann.until("() => document.querySelector('dialog.conflict .of').textContent === 'a'")
+        await ann.press("t")  # let it go
+        await ann.until_kept()
+    assert await house.states() == {"a": ["proposed"], "b": ["rejected"]}
+
+
+async def test_a_damaged_picture_does_not_hold_up_the_others(house, browser):
+    await house.fill({"a": [propose(0.1)], "b": [propose(0.2)]})
+    read_items = house.codec.read_items
+
+    async def damage(items, **options):
+        async for read in read_items(items, **options):
+            is_hit = read.item.item_id == "a" and not options.get("metadata_only")
+            yield dataclasses.replace(read, result=None, error=mekiki.errors.DataLoss("damaged")) if is_hit else read
+
+    house.codec.read_items = damage
+    async with reviewing(house) as url, sitting(browser, url) as ann:
+        await ann.page.wait_for_selector('.cell.broken[data-item="a"]')
+        await ann.press("Enter")
+        await ann.page.wait_for_selector(".stage.broken")
+        await ann.press("r")
+        await ann.until("() => document.querySelector('.picture').classList.contains('sharp')")
+        await ann.until_kept()
+    assert (await house.states())["a"] == ["rejected"]
+
+
+async def test_an_empty_data_set_is_an_empty_sheet(house, browser):
+    await house.fill({})
+    async with reviewing(house) as url:
+        page = await browser.new_page()
+        await page.goto(f"{url}/?token={TOKEN}")
+        await page.wait_for_selector('.nothing:has-text("Nothing here")')
+        for key in "anruc?":
+            await page.keyboard.press(key)
+        assert "0 of 0" in await page.inner_text(".count")

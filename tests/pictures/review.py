@@ -50,7 +50,7 @@ def main() -> None:
 
 def annotate_kinds(client: mekiki.Client, folder: Path) -> None:
     """Screws, nuts and washers with boxes from their labels alone."""
-    render_kinds(folder, count=96, seed=4, size=384)
+    render_kinds(folder, count=84, seed=4, size=384)
     paths = sorted((folder / "images").rglob("*.png"))
     items = [mekiki.NewItem("/".join(path.parts[-2:]), path, labels=[path.parent.name]) for path in paths]
     client.codec.create_dataset("kinds")
@@ -61,7 +61,7 @@ def annotate_kinds(client: mekiki.Client, folder: Path) -> None:
 
 def judge_screws(client: mekiki.Client, folder: Path) -> None:
     """A detector of screws that has seen few normals, so that some of the others alarm it."""
-    render_parts(folder, count=140, seed=3, kinds=("screw",), size=384)
+    render_parts(folder, count=100, seed=3, kinds=("screw",), size=384)
     paths = sorted(folder.glob("t*/*/*.png"))
     items = [
         mekiki.NewItem("/".join(path.parts[-3:]), path, labels=[path.parent.name], split=path.parts[-3])
@@ -69,11 +69,12 @@ def judge_screws(client: mekiki.Client, folder: Path) -> None:
     ]
     client.codec.create_dataset("screws")
     list(client.codec.append_items("screws", items))
-    client.codec.encode_dataset("screws").result()
+    contrast = mekiki.EncodingOptions(background=mekiki.BackgroundRemoval.CONTRAST)
+    client.codec.encode_dataset("screws", options=contrast).result()
     normals = mekiki.ItemFilter("screws", splits=["train"], form=mekiki.ItemForm.PREPARED)
     client.anomaly.train_detector("screws", normals).result()
     names = [read.item.item_id for read in client.codec.read_items(normals, metadata_only=True)]
-    enrolled = [mekiki.EnrolledItem(each, mekiki.ItemRef("screws", each)) for each in names]
+    enrolled = [mekiki.EnrolledItem(each, mekiki.ItemRef("screws", each, mekiki.ItemForm.PREPARED)) for each in names]
     client.anomaly.enroll_items("screws", enrolled)
     client.anomaly.calibrate_detector("screws", normals, false_alarm_rate=0.1).result()
 
@@ -93,7 +94,7 @@ def show_boxes(open_page: Callable, url: str, other: str) -> None:
     page.wait_for_timeout(500)
     save(page, "review-image")
     page.keyboard.press("h")
-    page.wait_for_function("document.querySelector('.heat').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('.heat').naturalWidth > 0")
     save(page, "review-heat")
     somebody.keyboard.press("Enter")
     somebody.keyboard.press("b")
@@ -105,12 +106,12 @@ def show_boxes(open_page: Callable, url: str, other: str) -> None:
 
 def show_verdicts(page) -> None:
     """An alarm, with where the part differs from the normals."""
-    page.wait_for_function("!document.querySelector('.count').textContent.includes('judging')")
+    page.wait_for_function("() => !document.querySelector('.count').textContent.includes('judging')")
     page.wait_for_timeout(2500)
     save(page, "review-alarms")
     page.keyboard.press("Enter")
     page.keyboard.press("h")
-    page.wait_for_function("document.querySelector('.heat').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('.heat').naturalWidth > 0")
     page.wait_for_timeout(500)
     save(page, "review-alarm")
 

@@ -30,6 +30,12 @@ export async function post(path, body, keepalive = false) {
   return answer(await fetch(address(path), { method: "POST", headers, body: JSON.stringify(body), keepalive }));
 }
 
+// The address of a picture that may be refused for a reason; to be revoked.
+export async function fetchPicture(path, parameters) {
+  const response = await fetch(address(path, parameters), { cache: "no-store" });
+  return response.ok ? URL.createObjectURL(await response.blob()) : answer(response);
+}
+
 async function answer(response) {
   if (response.status === 204) return null;
   if (response.ok) return response.json();

@@ -38,7 +38,7 @@ class Page {
       enrol: () => this.enrol(),
     });
     this.strip = new Strip(this.store, (id) => this.show(id));
-    this.dialog = new ConflictDialog(this.store, () => this.plan());
+    this.dialog = new ConflictDialog(this.store, () => this.showConflict());
     this.desk = el("main", { class: "desk", hidden: true }, this.stage.node, this.panel.node, this.strip.node);
     this.news = el("div", { class: "news", role: "alert", hidden: true });
     this.news.addEventListener("click", () => (this.news.hidden = true));
@@ -226,7 +226,7 @@ class Page {
 
   drawn(box) {
     this.stage.isDrawing = false;
-    const added = newBox(box, this.guessLabel());
+    const added = newBox(box, this.store.guessLabel(this.current, this.chosen));
     this.store.change(this.current, [...this.store.boxes(this.current), added]);
     this.choose(added.id);
   }
@@ -240,11 +240,6 @@ class Page {
   addBox() {
     const { width, height } = this.store.items.get(this.current);
     this.drawn(clampBox([0.35 * width, 0.35 * height, 0.65 * width, 0.65 * height], width, height));
-  }
-
-  guessLabel() {
-    const boxes = this.store.boxes(this.current);
-    return boxes.find((box) => box.id === this.chosen)?.label ?? boxes.at(-1)?.label ?? this.store.items.get(this.current).labels[0] ?? this.labels[0] ?? "part";
   }
 
   removeBox() {
@@ -290,11 +285,12 @@ class Page {
     const boxes = this.store.boxes(id);
     const box = boxes.find((each) => each.id === this.chosen) ?? boxes[0];
     const asked = this.store.review.detector ? { id, of: "anomaly" } : { id, label: box?.label ?? "", source: box?.source ?? "" };
-    const response = await fetch(api.address("heat", asked)).catch(() => null);
-    if (!response?.ok) return this.say(`No heat map: ${(await response?.json().catch(() => null))?.message ?? "the server does not answer"}`);
-    const blob = await response.blob();
-    if (id === this.current && this.wantsHeat) this.stage.showHeat(URL.createObjectURL(blob));
-    return undefined;
+    try {
+      const picture = await api.fetchPicture("heat", asked);
+      if (id === this.current && this.wantsHeat) this.stage.showHeat(picture);
+    } catch (error) {
+      this.say(`No heat map: ${error.message}`);
+    }
   }
 }
 

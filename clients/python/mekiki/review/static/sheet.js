@@ -7,6 +7,8 @@ const CELL = 188;
 const CAPTION = 44;
 const GAP = 14;
 const MARGIN_ROWS = 2;
+const MOST_RETRIES = 6;
+const RETRY_MS = 1500;
 
 export const FILTERS = { all: "All", open: "To do", done: "Done" };
 
@@ -104,8 +106,16 @@ class Cell {
     this.frame = svg("svg", { viewBox: `0 0 ${item.width} ${item.height}`, "aria-hidden": "true" });
     this.caption = el("div", { class: "caption" });
     const picture = el("img", { src: api.thumbnail(item), alt: "", decoding: "async", draggable: "false" });
-    picture.addEventListener("error", () => this.node.classList.add("broken"));
+    picture.addEventListener("error", () => this.retry(picture, api.thumbnail(item)));
+    picture.addEventListener("load", () => this.node.classList.remove("broken"));
     this.node = el("figure", { class: "cell", "data-item": id }, el("div", { class: "print" }, picture, this.frame), this.caption);
+  }
+
+  // A service that is away for a moment is asked again.
+  retry(picture, source) {
+    this.node.classList.add("broken");
+    this.retries = (this.retries ?? 0) + 1;
+    if (this.retries <= MOST_RETRIES) setTimeout(() => this.node.isConnected && (picture.src = source), RETRY_MS * this.retries);
   }
 
   draw(isCurrent) {

@@ -23,6 +23,8 @@ export class Stage {
     this.node = el("section", { class: "stage", "aria-label": "image" }, this.canvas, this.tags);
     this.view = null;
     this.isDrawing = false;
+    this.picture.addEventListener("error", () => this.node.classList.add("broken"));
+    this.picture.addEventListener("load", () => this.node.classList.remove("broken"));
     this.node.addEventListener("wheel", (event) => this.roll(event), { passive: false });
     this.node.addEventListener("pointerdown", (event) => this.press(event));
     this.node.addEventListener("pointermove", (event) => this.drag(event));

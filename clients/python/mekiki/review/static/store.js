@@ -106,6 +106,13 @@ export class Store {
     return [...new Set([...this.review.labels, ...drawn])].filter((label) => label);
   }
 
+  // For a new box: that of the one that is chosen, else of the last one, else of the item.
+  guessLabel(id, chosen) {
+    const boxes = this.boxes(id);
+    const like = boxes.find((box) => box.id === chosen) ?? boxes.at(-1);
+    return like?.label ?? this.items.get(id).labels[0] ?? this.review.labels[0] ?? "part";
+  }
+
   isOpen(id) {
     return this.boxes(id).some((box) => box.state === "proposed");
   }
