@@ -13,7 +13,7 @@ import httpx2
 import numpy as np
 import pytest
 from PIL import Image
-from review_house import DATASET, ONCE, SIZE, TOKEN, House, propose, reviewing
+from review_house import DATASET, ONCE, SIZE, TOKEN, House, draw_square, propose, reviewing
 
 import mekiki
 from mekiki.review.album import Album, Shelf
@@ -173,8 +173,6 @@ async def test_pictures_are_shown_whatever_the_items_are_called(house):
     async with reviewing(house) as url, visitor(url) as page:
         for number, name in enumerate([HOSTILE, "b/../c.png"]):
             exact = await page.get("/api/picture", params={"id": name})
-            from review_house import draw_square
-
             assert np.array_equal(np.asarray(Image.open(io.BytesIO(exact.content))), draw_square(number))
             small = await page.get("/api/thumbnail", params={"id": name})
             assert small.headers["content-type"] == "image/jpeg"
@@ -363,6 +361,21 @@ async def test_a_screen_of_pictures_is_one_read(house):
     assert pictures[:30] == pictures[30:]
     with pytest.raises(mekiki.errors.NotFound):
         await album.find("nobody")
+    await album.close()
+
+
+async def test_pixels_that_cannot_be_drawn_fail_alone(house):
+    await house.fill({"a": [], "b": []})
+
+    def draw(pixels):
+        if np.array_equal(pixels, draw_square(0)):
+            raise ValueError
+        return draw_thumbnail(pixels)
+
+    album = Album(house, DATASET, draw, 1 << 20)
+    failed, drawn = await asyncio.gather(album.find("a"), album.find("b"), return_exceptions=True)
+    assert isinstance(failed, mekiki.errors.DataLoss)
+    assert isinstance(drawn, Picture)
     await album.close()
 
 

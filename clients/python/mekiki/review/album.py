@@ -107,9 +107,16 @@ class Album:
             if read.error is not None:
                 self._fail({read.item.item_id: self._wanted[read.item.item_id]}, read.error)
             elif read.item.item_id in self._wanted:
-                picture = await asyncio.to_thread(self._draw, read.pixels)
-                self._shelf.put(read.item.item_id, picture)
-                self._wanted.pop(read.item.item_id).set_result(picture)
+                await self._draw_one(read.item.item_id, read.pixels)
+
+    async def _draw_one(self, item_id: str, pixels: NDArray[Any]) -> None:
+        try:
+            picture = await asyncio.to_thread(self._draw, pixels)
+        except (OSError, TypeError, ValueError):
+            self._fail({item_id: self._wanted[item_id]}, errors.DataLoss("these pixels cannot be drawn"))
+        else:
+            self._shelf.put(item_id, picture)
+            self._wanted.pop(item_id).set_result(picture)
 
     def _fail(self, some: dict[str, asyncio.Future[Picture]], error: errors.MekikiError) -> None:
         for item_id, waiting in some.items():

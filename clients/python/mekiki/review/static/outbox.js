@@ -65,12 +65,17 @@ export class Outbox {
     }
   }
 
+  // What waits a while does not put off what is due before it.
   schedule(delayMs) {
+    const at = now() + Math.max(delayMs, this.pauseMs);
+    if (this.timer && this.timerAt <= at) return;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.pump(), Math.max(delayMs, this.pauseMs));
+    this.timerAt = at;
+    this.timer = setTimeout(() => this.pump(), at - now());
   }
 
   async pump() {
+    this.timer = 0;
     const ready = [...this.entries.values()].filter((entry) => !entry.flying && !entry.stuck);
     const batch = ready.filter((entry) => entry.due <= now()).slice(0, BATCH);
     if (ready.length > batch.length) this.schedule(Math.max(20, Math.min(...ready.map((entry) => entry.due)) - now()));
