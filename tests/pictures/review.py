@@ -80,7 +80,7 @@ def judge_screws(client: mekiki.Client, folder: Path) -> None:
 
 
 def show_boxes(open_page: Callable, url: str, other: str) -> None:
-    """The contact sheet, one image with its heat map, and a conflict."""
+    """The contact sheet, one image, and a conflict."""
     page, somebody = open_page(url), open_page(other)
     for key in "aaraara":
         page.keyboard.press(key)
@@ -93,9 +93,6 @@ def show_boxes(open_page: Callable, url: str, other: str) -> None:
     page.wait_for_selector(".picture.sharp")
     page.wait_for_timeout(500)
     save(page, "review-image")
-    page.keyboard.press("h")
-    page.wait_for_function("() => document.querySelector('.heat').naturalWidth > 0")
-    save(page, "review-heat")
     somebody.keyboard.press("Enter")
     somebody.keyboard.press("b")
     somebody.wait_for_selector(".conflicts:visible")
@@ -105,12 +102,12 @@ def show_boxes(open_page: Callable, url: str, other: str) -> None:
 
 
 def show_verdicts(page) -> None:
-    """An alarm, with where the part differs from the normals."""
+    """The alarms, and where one part differs from the normals."""
     page.wait_for_function("() => !document.querySelector('.count').textContent.includes('judging')")
     page.wait_for_timeout(2500)
     save(page, "review-alarms")
-    page.keyboard.press("Enter")
-    page.keyboard.press("h")
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "Enter", "h"):
+        page.keyboard.press(key)
     page.wait_for_function("() => document.querySelector('.heat').naturalWidth > 0")
     page.wait_for_timeout(500)
     save(page, "review-alarm")

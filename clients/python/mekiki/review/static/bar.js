@@ -42,13 +42,14 @@ export class Bar {
   drawSync() {
     const { locked, outbox, conflicts } = this.store;
     const waiting = outbox.size - conflicts.size;
-    const state = locked ? "locked" : outbox.waits ? "waiting" : waiting > 0 ? "sending" : "kept";
+    const state = locked ? "locked" : outbox.waits ? "waiting" : waiting > 0 ? "sending" : conflicts.size ? "contested" : "kept";
     this.sync.dataset.state = state;
     this.sync.dataset.unsent = String(outbox.size);
     const words = {
       locked: "started anew: open the address it printed",
       waiting: `not reached: ${waiting} kept in this browser`,
       sending: `${waiting} on ${waiting === 1 ? "its" : "their"} way`,
+      contested: "all others kept",
       kept: "all kept",
     };
     this.sync.textContent = words[state];

@@ -33,7 +33,7 @@ export class ConflictDialog {
   draw(title, item, boxes, key, verb, isMine) {
     const frame = svg("svg", { viewBox: `0 0 ${item.width} ${item.height}` },
       ...boxes.map(({ box: [left, top, right, bottom], state }) => svg("rect", { x: left, y: top, width: right - left, height: bottom - top, class: state })));
-    const lines = boxes.map((box) => el("li", {}, foreign(box.label || "no label"), ` ${box.state}`, box.source ? el("small", {}, " ", foreign(box.source)) : null));
+    const lines = boxes.map((box) => el("li", {}, foreign(box.label || "no label"), ` ${box.state}`, el("small", {}, " ", foreign(box.source || this.store.review.reviewer))));
     return el("section", { class: isMine ? "mine" : "theirs" }, el("h3", {}, title),
       el("div", { class: "print" }, el("img", { src: api.thumbnail(item), alt: "" }), frame),
       el("ul", {}, ...(lines.length ? lines : [el("li", {}, "no box")])),

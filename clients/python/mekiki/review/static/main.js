@@ -190,6 +190,7 @@ class Page {
 
   showConflict() {
     const ids = [...this.store.conflicts.keys()];
+    this.news.hidden = true;
     if (ids.length) this.dialog.show(ids.includes(this.current) ? this.current : ids[0]);
   }
 
