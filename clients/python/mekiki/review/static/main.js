@@ -1,10 +1,10 @@
 // The page: which item is shown, and what a person does with it.
 
-import * as api from "./api.js";
 import { Bar } from "./bar.js";
 import { clampBox, edit, judge, moveBox, moveEdge, newBox, remove } from "./boxes.js";
 import { ConflictDialog } from "./conflict.js";
 import { el, replace } from "./dom.js";
+import { Heat } from "./heat.js";
 import { find, makeHelp } from "./keys.js";
 import { Panel } from "./panel.js";
 import { Sheet } from "./sheet.js";
@@ -26,11 +26,11 @@ class Page {
     this.chosen = "";
     this.edge = null;
     this.hasMoved = false;
-    this.wantsHeat = false;
     this.help = makeHelp();
     this.bar = new Bar(this.store, this);
     this.sheet = new Sheet(this.store, (id) => this.open(id), (id) => this.show(id));
     this.stage = new Stage(this);
+    this.heat = new Heat(this.store, this.stage, (text) => this.say(text));
     this.panel = new Panel(this.store, {
       choose: (id) => this.choose(id),
       judge: (state, id) => this.judge(state, id, true),
@@ -56,7 +56,6 @@ class Page {
       this.show(place.current);
     }
     addEventListener("keydown", (event) => this.press(event));
-    addEventListener("keydown", (event) => (this.stage.isPanning = event.key === "Control"));
     addEventListener("keyup", () => (this.stage.isPanning = false));
     addEventListener("click", () => document.activeElement?.closest?.("button")?.blur()); // keys go to the page again
     this.draw();
@@ -64,6 +63,7 @@ class Page {
   }
 
   press(event) {
+    this.stage.isPanning = event.key === "Control";
     if (event.target instanceof HTMLInputElement || event.isComposing || this.dialog.isOpen || this.help.open || !this.current) return;
     const act = find(event, this.mode);
     if (!act) return;
@@ -109,6 +109,7 @@ class Page {
 
   show(id) {
     this.hasMoved = true;
+    if (id !== this.current) this.heat.clear();
     this.current = id;
     this.chosen = "";
     this.edge = null;
@@ -122,7 +123,7 @@ class Page {
   // Somebody else may have been here since the list was read.
   look(id) {
     if (this.mode === "item") this.store.look(id).catch(() => {});
-    if (this.mode === "item" && this.wantsHeat) this.loadHeat();
+    if (this.mode === "item") this.heat.load(id, this.chosen);
   }
 
   open(id) {
@@ -157,9 +158,8 @@ class Page {
   // To the next item that nobody has decided.
   forward() {
     const { order, ranks } = this.store;
-    const rank = ranks.get(this.current);
-    const ahead = [...order.slice(rank + 1), ...order.slice(0, rank)];
-    const id = ahead.find((each) => !this.store.isDone(each));
+    const next = ranks.get(this.current) + 1;
+    const id = [...order.slice(next), ...order.slice(0, next - 1)].find((each) => !this.store.isDone(each));
     if (id) this.show(id);
     else this.say("Everything is decided.");
   }
@@ -276,22 +276,7 @@ class Page {
   }
 
   toggleHeat() {
-    this.wantsHeat = !this.wantsHeat;
-    if (this.wantsHeat) this.loadHeat();
-    else this.stage.hideHeat();
-  }
-
-  async loadHeat() {
-    const id = this.current;
-    const boxes = this.store.boxes(id);
-    const box = boxes.find((each) => each.id === this.chosen) ?? boxes[0];
-    const asked = this.store.review.detector ? { id, of: "anomaly" } : { id, label: box?.label ?? "", source: box?.source ?? "" };
-    try {
-      const picture = await api.fetchPicture("heat", asked);
-      if (id === this.current && this.wantsHeat) this.stage.showHeat(picture);
-    } catch (error) {
-      this.say(`No heat map: ${error.message}`);
-    }
+    this.heat.toggle(this.current, this.chosen);
   }
 }
 

@@ -46,7 +46,6 @@ export class Stage {
     const { item } = this;
     this.view = null;
     this.cancel();
-    this.hideHeat();
     clearTimeout(this.dwelling);
     this.picture.src = api.thumbnail(item);
     this.picture.classList.remove("sharp");
