@@ -72,6 +72,7 @@ class Page {
   }
 
   plan() {
+    if (this.labels) this.bar.drawSync(); // it says "all kept" at no moment in which something is not
     this.planned ??= requestAnimationFrame(() => this.draw());
   }
 

@@ -36,7 +36,8 @@ export class Panel {
     const current = boxes.find((box) => box.id === chosen)?.label;
     replace(this.labels, ...labels.slice(0, 9).map((label, number) =>
       el("button", { class: label === current ? "label on" : "label", onclick: () => this.act.name(label) }, el("kbd", {}, String(number + 1)), foreign(label))));
-    replace(this.options, ...labels.map((label) => el("option", { value: label })));
+    if (labels !== this.offered) replace(this.options, ...labels.map((label) => el("option", { value: label })));
+    this.offered = labels;
   }
 
   details(item) {

@@ -31,7 +31,12 @@ export class Stage {
     this.node.addEventListener("pointerup", (event) => this.release(event));
     this.node.addEventListener("pointercancel", () => this.cancel());
     this.node.addEventListener("auxclick", (event) => event.preventDefault());
-    new ResizeObserver(() => this.lay()).observe(this.node);
+    // To ask the browser for a size in the midst of changes has it lay out the page anew each time.
+    this.size = { width: 0, height: 0 };
+    new ResizeObserver(([{ contentRect }]) => {
+      this.size = { width: contentRect.width, height: contentRect.height };
+      this.lay();
+    }).observe(this.node);
   }
 
   draw(item, boxes, chosen, edge) {
@@ -44,8 +49,7 @@ export class Stage {
   // The thumbnail at once; the picture itself when the person stays.
   load() {
     const { item } = this;
-    this.view = null;
-    this.cancel();
+    this.view = this.grip = this.draft = this.pulled = null;
     clearTimeout(this.dwelling);
     this.picture.src = api.thumbnail(item);
     this.picture.classList.remove("sharp");
@@ -65,8 +69,7 @@ export class Stage {
   }
 
   get fit() {
-    const { clientWidth, clientHeight } = this.node;
-    return Math.min((clientWidth - 48) / this.item.width, (clientHeight - 72) / this.item.height);
+    return Math.min((this.size.width - 48) / this.item.width, (this.size.height - 72) / this.item.height);
   }
 
   get scale() {
@@ -74,15 +77,15 @@ export class Stage {
   }
 
   get origin() {
-    const { clientWidth, clientHeight } = this.node;
+    const { width, height } = this.size;
     return {
-      x: (clientWidth - this.item.width * this.scale) / 2 + (this.view?.x ?? 0),
-      y: (clientHeight - this.item.height * this.scale) / 2 + (this.view?.y ?? 0),
+      x: (width - this.item.width * this.scale) / 2 + (this.view?.x ?? 0),
+      y: (height - this.item.height * this.scale) / 2 + (this.view?.y ?? 0),
     };
   }
 
   lay() {
-    if (!this.item || !this.node.clientWidth) return;
+    if (!this.item || !this.size.width) return;
     const { x, y } = this.origin;
     const { scale } = this;
     const { style } = this.canvas;
@@ -139,7 +142,7 @@ export class Stage {
     return tag;
   }
 
-  zoomBy(factor, centre = { x: this.node.clientWidth / 2, y: this.node.clientHeight / 2 }) {
+  zoomBy(factor, centre = { x: this.size.width / 2, y: this.size.height / 2 }) {
     const before = this.origin;
     const zoom = Math.min(Math.max((this.view?.zoom ?? 1) * factor, ZOOM.least), ZOOM.most);
     const ratio = zoom / (this.view?.zoom ?? 1);
@@ -150,7 +153,7 @@ export class Stage {
   }
 
   zoomTo([left, top, right, bottom]) {
-    const room = Math.min(this.node.clientWidth / (right - left), this.node.clientHeight / (bottom - top));
+    const room = Math.min(this.size.width / (right - left), this.size.height / (bottom - top));
     const zoom = Math.min(Math.max((0.6 * room) / this.fit, 1), ZOOM.most);
     const off = { x: this.item.width / 2 - (left + right) / 2, y: this.item.height / 2 - (top + bottom) / 2 };
     this.view = { zoom, x: off.x * this.fit * zoom, y: off.y * this.fit * zoom };

@@ -19,6 +19,7 @@ export class Store {
     this.conflicts = new Map();
     this.history = [];
     this.times = [];
+    this.known = new Map();
     this.judged = { done: 0, total: 0 };
     this.locked = false;
   }
@@ -117,10 +118,15 @@ export class Store {
     return this.boxes(id).some((box) => box.state === "proposed");
   }
 
+  // Asked of every item in every frame: what has not changed is not worked out again.
   isDone(id) {
-    if (this.isOpen(id)) return false;
-    const item = this.items.get(id);
-    return item.annotations.length > 0 || this.passed.has(id) || this.isCleared(id);
+    const { annotations } = this.items.get(id);
+    const verdict = this.verdicts.get(id);
+    const known = this.known.get(id);
+    if (known?.annotations === annotations && known.verdict === verdict && (known.isDone || !this.passed.has(id))) return known.isDone;
+    const isDone = !this.isOpen(id) && (annotations.length > 0 || this.passed.has(id) || this.isCleared(id));
+    this.known.set(id, { annotations, verdict, isDone });
+    return isDone;
   }
 
   // With a detector, what it finds normal needs nobody.
