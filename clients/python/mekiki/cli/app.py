@@ -17,6 +17,7 @@ from mekiki.cli.encoding import encode
 from mekiki.cli.evaluation import evaluate
 from mekiki.cli.export import export
 from mekiki.cli.models import annotate, classify, explain, score
+from mekiki.cli.reviewing import review
 from mekiki.cli.showcase import demo, sample_parts
 from mekiki.cli.state import ops, status
 from mekiki.cli.training import train
@@ -33,7 +34,8 @@ app = typer.Typer(
 )
 DATA = (push, pull, encode, compact, verify, export, augment, compose)
 MODELS = (enroll, forget, calibrate, promote, rollback, score, evaluate, trials, classify, explain, triage, annotate)
-for command in (*DATA, *MODELS, status, demo):
+PAGES = (review,)
+for command in (*DATA, *MODELS, *PAGES, status, demo):
     app.command(epilog=EPILOG)(command)
 app.command("sample-parts", epilog=EPILOG)(sample_parts)
 app.add_typer(train, name="train")

@@ -1,0 +1,42 @@
+"""What is to be looked through, and in which order."""
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mekiki import AnnotationState, Item, ItemFilter
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a person has been given to look through."""
+
+    items: ItemFilter
+    reviewer: str
+    """Who: the source of the boxes that this person draws."""
+
+    classifier: str = ""
+    """Explains pictures; empty means the one that proposed a box, where its source says so."""
+
+    detector: str = ""
+    """Judges every item; empty for none."""
+
+    limit: int = 5000
+    """Most items: the most doubtful ones."""
+
+
+def sort_by_doubt(items: Iterable[Item], limit: int) -> list[Item]:
+    """The most doubtful items, at most `limit`, the most doubtful first.
+
+    First those with a box that its machine wants to be looked at, then other proposals, each by the lowest confidence;
+    then items without a box; last those of which a person has judged every box.
+    """
+    return heapq.nsmallest(limit, items, key=_measure_certainty)
+
+
+def _measure_certainty(item: Item) -> tuple[int, float, str]:
+    open_ones = [each for each in item.annotations if each.state is AnnotationState.PROPOSED]
+    if not open_ones:
+        return 3 if item.annotations else 2, 0.0, item.item_id
+    is_unsure = any(each.needs_review for each in open_ones)
+    return 0 if is_unsure else 1, min(each.score for each in open_ones), item.item_id

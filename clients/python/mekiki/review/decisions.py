@@ -1,0 +1,71 @@
+"""Writes a person's decisions to the services; each is answered by what became of it."""
+
+import asyncio
+from collections.abc import Sequence
+
+from mekiki import AsyncClient, EnrolledItem, ItemRef, errors
+from mekiki.review.assignment import Assignment
+from mekiki.review.messages import Decision, Edit, Enrol, Forget, Json, sign_boxes, write_error, write_item
+
+# What another attempt may mend: the page keeps the decision and sends it again.
+_PASSING = (errors.Unavailable, errors.DeadlineExceeded, errors.Overloaded, errors.Cancelled)
+
+
+class Clerk:
+    """Carries decisions to codec and anomaly."""
+
+    def __init__(self, client: AsyncClient, assignment: Assignment) -> None:
+        self._client = client
+        self._assignment = assignment
+        self.saved_count = 0
+
+    async def keep(self, decisions: Sequence[Decision]) -> list[Json]:
+        """Writes all of them at once: those of one moment go into one version of the data set.
+
+        Each is answered, in order, with a status: "saved" with the item as it is now, once that is durable; "conflict"
+        with the item as somebody else left it; "refused" with the reason; "later" where another attempt may help.
+        """
+        return await asyncio.gather(*(self._keep_one(each) for each in decisions))
+
+    async def _keep_one(self, decision: Decision) -> Json:
+        try:
+            match decision:
+                case Edit():
+                    outcome = await self._save(sign_boxes(decision, self._assignment.reviewer))
+                case Enrol():
+                    outcome = await self._enrol(decision)
+                case Forget():
+                    outcome = await self._forget(decision)
+        except _PASSING as error:
+            outcome = {"status": "later", **write_error(error)}
+        except errors.MekikiError as error:
+            outcome = {"status": "refused", **write_error(error)}
+        self.saved_count += outcome["status"] == "saved"
+        return {"item_id": decision.item_id, **outcome}
+
+    async def _save(self, edit: Edit) -> Json:
+        codec, dataset = self._client.codec, self._assignment.items.dataset
+        try:
+            item = await codec.update_item(dataset, edit.item_id, annotations=edit.annotations, etag=edit.etag)
+        except errors.Conflict:
+            item = await codec.get_item(dataset, edit.item_id)
+            # An answer that was lost on its way is asked for again: what is there is then just what was sent.
+            if item.annotations != edit.annotations:
+                return {"status": "conflict", "item": write_item(item)}
+        return {"status": "saved", "item": write_item(item)}
+
+    async def _enrol(self, decision: Enrol) -> Json:
+        normal = EnrolledItem(
+            decision.item_id, ItemRef(self._assignment.items.dataset, decision.item_id), decision.category
+        )
+        done = await self._client.anomaly.enroll_items(self._require_detector(), [normal])
+        return {"status": "saved", "bank_version": done.bank_version, "is_new": done.enrolled_count > 0}
+
+    async def _forget(self, decision: Forget) -> Json:
+        done = await self._client.anomaly.forget_items(self._require_detector(), [decision.item_id])
+        return {"status": "saved", "bank_version": done.bank_version}
+
+    def _require_detector(self) -> str:
+        if not self._assignment.detector:
+            raise errors.FailedPrecondition("the page was opened without --detector", reason="NO_DETECTOR")
+        return self._assignment.detector
