@@ -18,7 +18,7 @@ from services.saliency.backbones import build_network
 from services.saliency.calibration import Calibration
 from services.saliency.eye import Eye
 from services.saliency.network import Network
-from services.saliency.pictures import convert_to_rgb, cut_centre, normalise, prepare, squeeze
+from services.saliency.pictures import convert_to_rgb, cut_centre, normalise, squeeze
 from services.saliency.rules import Rule, eigen_cam, grad_cam, grad_cam_plus_plus, layer_cam
 from services.saliency.triage import Filter, Sighting, Wish, choose_filter
 from services.saliency.views import PLAIN_SCALES, View, average_maps, list_views
