@@ -41,7 +41,7 @@ class Eye:
     def look(
         self, images: Images, view: View, classes: torch.Tensor | None, rule: Rule | None, layer: str
     ) -> tuple[Maps, torch.Tensor]:
-        """Give maps (n, h, w), mirrored back where the view is a mirror image, and logits (n, k); see `explain.look`."""
+        """Give maps (n, h, w), mirrored back of a mirror image, and logits (n, k); see `explain.look`."""
         maps, logits = explain.look(self.folded.having(layer), self.feed(images, view), classes, rule, layer)
         raw = maps.cpu().numpy()
         return np.ascontiguousarray(raw[:, :, ::-1]) if view.mirrored else raw, logits
