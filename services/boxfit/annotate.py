@@ -5,20 +5,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import mekiki
 from mekiki.types.v1 import types_pb2
-from services.boxfit.model import FitOptions, fit_task
-from services.boxfit.propose import is_rejected, is_settled, pose_task, propose, replace_proposals
+from services.boxfit.explaining import explain
+from services.boxfit.propose import Manner, is_rejected, is_settled, pose_sight, propose, replace_proposals
+from services.boxfit.sight import find_boxes
 from services.runtime.errors import InvalidArgument
+
+Result = TypeVar("Result")
 
 PHASE = "annotating"
 CHUNK = 32  # items between two checkpoints
 UPDATE_ATTEMPTS = 5
 
 # What one item may fail with while the others go on; that a neighbour is gone ends the operation instead.
-_ITEM_ERRORS = (
+ITEM_ERRORS = (
     InvalidArgument,
     mekiki.errors.InvalidArgument,
     mekiki.errors.FailedPrecondition,
@@ -50,8 +53,7 @@ class Plan:
 
     dataset: str
     classifier: str
-    options: FitOptions
-    review_below: float
+    manner: Manner
     use_item_labels: bool
     skip_labels: frozenset[str]
     max_pixels: int
@@ -111,9 +113,11 @@ def annotate_items(
 
     Raises:
         MekikiError: of the SDK: a neighbour cannot be reached, or the classifier or data set does not exist.
+        FailedPrecondition: the calibration was made with another version of the classifier.
     """
     tally = Tally.from_bytes(course.load_checkpoint())
-    client.saliency.get_classifier(plan.classifier)
+    classifier = client.saliency.get_classifier(plan.classifier)
+    plan.manner.check_version(mekiki.ModelRef(classifier.name, classifier.version))
     wanted = types_pb2.ItemFilter()
     wanted.CopyFrom(items)
     wanted.form = types_pb2.ITEM_FORM_ORIGINAL
@@ -141,19 +145,19 @@ def _annotate_chunk(
             yield Outcome(item.item_id)
     if wanted:
         reads = client.codec.read_items(mekiki.ItemFilter(plan.dataset, item_ids=wanted))
-        yield from _map_window(pool, lambda read: _annotate_item(client, plan, read), reads, window)
+        yield from map_window(pool, lambda read: _annotate_item(client, plan, read), reads, window)
 
 
-def _map_window(
+def map_window(
     pool: ThreadPoolExecutor,
-    annotate: Callable[[mekiki.ReadItem], Outcome],
+    work: Callable[[mekiki.ReadItem], Result],
     reads: Iterable[mekiki.ReadItem],
     window: int,
-) -> Iterator[Outcome]:
+) -> Iterator[Result]:
     """Results in order, with no more than `window` items' pixels in memory."""
-    working: deque[Future[Outcome]] = deque()
+    working: deque[Future[Result]] = deque()
     for read in reads:
-        working.append(pool.submit(annotate, read))
+        working.append(pool.submit(work, read))
         if len(working) >= window:
             yield working.popleft().result()
     while working:
@@ -162,30 +166,34 @@ def _map_window(
 
 def _annotate_item(client: mekiki.Client, plan: Plan, read: mekiki.ReadItem) -> Outcome:
     try:
-        proposal = _find_proposal(client, plan, read)
-        written = _write_proposal(client, plan.dataset, read.item, proposal)
-    except _ITEM_ERRORS as error:
+        proposals = _find_proposals(client, plan, read)
+        written = _write_proposals(client, plan.dataset, read.item, proposals)
+    except ITEM_ERRORS as error:
         return Outcome(read.item.item_id, failure=str(error))
-    return Outcome(read.item.item_id, annotated=written, needs_review=written and proposal.needs_review)
+    needs_review = any(proposal.needs_review for proposal in written)
+    return Outcome(read.item.item_id, annotated=bool(written), needs_review=needs_review)
 
 
-def _find_proposal(client: mekiki.Client, plan: Plan, read: mekiki.ReadItem) -> mekiki.Annotation:
+def _find_proposals(client: mekiki.Client, plan: Plan, read: mekiki.ReadItem) -> list[mekiki.Annotation]:
     label = read.item.label if plan.use_item_labels else ""
     if plan.use_item_labels and not label:
         raise InvalidArgument("labels", "the item has no label to look for")
-    explanation = client.saliency.explain_image(plan.classifier, read.pixels, label=label)
-    task = pose_task(explanation, plan.options, plan.max_pixels)
-    if task is None:
+    explanation = explain(client, plan.classifier, read.pixels, label, plan.manner.explain)
+    sight = pose_sight(explanation, plan.manner, plan.max_pixels, read.pixels)
+    if sight is None:
         raise InvalidArgument("image", f"nothing in it speaks for {explanation.label!r}")
-    return propose(explanation, fit_task(task), plan.options, plan.review_below)
+    return propose(explanation, find_boxes(sight), plan.manner)
 
 
-def _write_proposal(client: mekiki.Client, dataset: str, item: mekiki.Item, proposal: mekiki.Annotation) -> bool:
-    """Whether it was written: not where a person was quicker and has accepted a box or rejected this one."""
+def _write_proposals(
+    client: mekiki.Client, dataset: str, item: mekiki.Item, proposals: Sequence[mekiki.Annotation]
+) -> list[mekiki.Annotation]:
+    """What was written: nothing where a person was quicker and has accepted a box, and no box that one has rejected."""
     for attempt in range(1, UPDATE_ATTEMPTS + 1):
-        if is_settled(item) or is_rejected(item, proposal):
-            return False
-        annotations = replace_proposals(item, proposal)
+        wanted = [proposal for proposal in proposals if not is_rejected(item, proposal)]
+        if is_settled(item) or not wanted:
+            return []
+        annotations = replace_proposals(item, wanted)
         try:
             client.codec.update_item(dataset, item.item_id, annotations=annotations, etag=item.etag)
         except mekiki.errors.Conflict:
@@ -193,5 +201,5 @@ def _write_proposal(client: mekiki.Client, dataset: str, item: mekiki.Item, prop
                 raise
             item = client.codec.get_item(dataset, item.item_id)
         else:
-            return True
-    return False
+            return wanted
+    return []

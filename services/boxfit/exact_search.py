@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from services.boxfit.fit import Map
+from services.boxfit.fit import Levels
 
 Ints = NDArray[np.int64]
 Shorts = NDArray[np.int32]
@@ -31,9 +31,12 @@ def _compiled(function: F) -> F:
 
 
 @_compiled
-def find_best_box(framed: Map, rows: Ints, columns: Ints) -> tuple[Corners, int, int, int]:
-    """Return the best box as edge indices, its intersection and union, and the number of rounds."""
-    counts = _count_ones(framed, rows, columns)
+def find_best_box(framed: Levels, rows: Ints, columns: Ints, scaled: Ints) -> tuple[Corners, int, int, int]:
+    """Return the best box as edge indices, its intersection and union, and the number of rounds.
+
+    `scaled` is `rows` times what a full pixel counts: areas, and so unions, are in that unit.
+    """
+    counts, rows = _sum_pixels(framed, rows, columns), scaled
     # Pairs are taken along the axis with fewer edges, since their number grows with its square.
     turned = len(rows) > len(columns)
     if turned:
@@ -84,15 +87,15 @@ def _find_start(counts: Ints, rows: Ints, columns: Ints) -> Corners:
 
 
 @_compiled
-def _count_ones(framed: Map, rows: Ints, columns: Ints) -> Ints:
-    """Integral image of the true pixels over the grid of edges, (rows, columns) int64."""
+def _sum_pixels(framed: Levels, rows: Ints, columns: Ints) -> Ints:
+    """Integral image of the pixels over the grid of edges, (rows, columns) int64."""
     counts = np.zeros((len(rows), len(columns)), dtype=np.int64)
     for i in range(1, len(rows)):
         height = rows[i] - rows[i - 1]
         line = 0
         for j in range(1, len(columns)):
-            if framed[rows[i], columns[j]]:  # the frame shifts by one: the last pixel of the cell
-                line += height * (columns[j] - columns[j - 1])
+            pixel = np.int64(framed[rows[i], columns[j]])  # the frame shifts by one: the last pixel of the cell
+            line += pixel * height * (columns[j] - columns[j - 1])
             counts[i, j] = counts[i - 1, j] + line
     return counts
 

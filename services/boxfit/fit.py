@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from services.runtime.errors import InvalidArgument
 
 Map = NDArray[np.bool_]  # (h, w), true where the object is
+Heat = NDArray[np.float32]  # (h, w), >= 0
+Levels = NDArray[np.uint8]  # (h, w)
 
 # Beyond this many pixels the integers of the exact search could leave 64 bits (see exact.py).
 MAX_MAP_PIXELS = 2**31 - 1

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from services.boxfit.bayesian import fit_bayesian
-from services.boxfit.exact import fit_exact
-from services.boxfit.fit import Box, Fit, Map
+from services.boxfit.exact import fit_exact, fit_soft
+from services.boxfit.fit import Box, Fit, Heat, Map
+from services.boxfit.objects import ONE_OBJECT, ObjectFit, ObjectOptions, fit_objects
 from services.boxfit.tight import fit_tight
 from services.runtime.errors import InvalidArgument
 
@@ -23,8 +23,11 @@ __all__ = [
     "Fit",
     "FitOptions",
     "FitTask",
+    "Heat",
     "Map",
     "Method",
+    "ObjectFit",
+    "ObjectOptions",
     "fit_box",
     "fit_task",
     "fit_tasks",
@@ -32,7 +35,6 @@ __all__ = [
     "warm_up",
 ]
 
-Heat = NDArray[np.float32]  # (h, w), >= 0
 Search = Callable[[Map, int, int], Fit]
 """A Bayesian search, such as `fit_bayesian`: map, iterations, seed."""
 
@@ -48,6 +50,7 @@ class Method(StrEnum):
     EXACT = "exact"
     BAYESIAN = "bayesian"
     TIGHT = "tight"
+    SOFT = "soft"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class FitOptions:
         threshold: a soft map becomes binary at this fraction of its maximum, 0 < threshold < 1.
         max_iterations: BAYESIAN only: boxes after the random ones, 1 to 200.
         seed: BAYESIAN only.
+        objects: how many objects there may be and how they are told apart.
 
     Raises:
         InvalidArgument: a value is outside of its range.
@@ -68,9 +72,12 @@ class FitOptions:
     threshold: float = DEFAULT_THRESHOLD
     max_iterations: int = DEFAULT_MAX_ITERATIONS
     seed: int = 0
+    objects: ObjectOptions = ONE_OBJECT
 
     def __post_init__(self) -> None:
         _check_threshold(self.threshold)
+        if self.method is Method.BAYESIAN and self.objects.max_objects > 1:
+            raise InvalidArgument("options.max_objects", f"BAYESIAN finds one, is {self.objects.max_objects}")
         if not 1 <= self.max_iterations <= MAX_ITERATIONS_LIMIT:
             raise InvalidArgument(
                 "options.max_iterations", f"must be 1 to {MAX_ITERATIONS_LIMIT}, is {self.max_iterations}"
@@ -111,6 +118,8 @@ def fit_box(ones: Map, options: FitOptions | None = None, search: Search = fit_b
             return search(ones, options.max_iterations, options.seed)
         case Method.TIGHT:
             return fit_tight(ones)
+        case Method.SOFT:
+            return fit_soft(ones.astype(np.float32))
 
 
 def threshold_map(heat: Heat, fraction: float = DEFAULT_THRESHOLD) -> Map:
@@ -129,12 +138,25 @@ def threshold_map(heat: Heat, fraction: float = DEFAULT_THRESHOLD) -> Map:
     return ones if highest > 0 else np.zeros_like(ones)
 
 
-def fit_task(task: FitTask, search: Search = fit_bayesian) -> Fit:
-    """Resize and threshold the map where it is soft, then fit. Raises InvalidArgument as `fit_box` does."""
-    return fit_box(_binarise(task), task.options, search)
+def fit_task(task: FitTask, search: Search = fit_bayesian) -> tuple[ObjectFit, ...]:
+    """Resize the map where it is soft, and fit a box to each object, the strongest first; one at least.
+
+    A soft map is made binary at the threshold by the peak of each object. Raises InvalidArgument as `fit_box` does.
+    """
+    options = task.options
+
+    def fit(map_: Map | Heat) -> Fit:
+        if map_.dtype == np.bool_:
+            return fit_box(map_.view(np.bool_), options, search)
+        heat = map_.view(np.float32)
+        if options.method is Method.SOFT:
+            return fit_soft(heat)
+        return fit_box(threshold_map(heat, options.threshold), options, search)
+
+    return fit_objects(_resize(task), options.objects, fit)
 
 
-def fit_tasks(tasks: list[FitTask], search: Search = fit_bayesian) -> list[Fit | Exception]:
+def fit_tasks(tasks: list[FitTask], search: Search = fit_bayesian) -> list[tuple[ObjectFit, ...] | Exception]:
     """Fit each task by itself; one that fails gives its exception and leaves the others alone."""
     return [_try_task(task, search) for task in tasks]
 
@@ -148,24 +170,27 @@ def warm_up() -> None:
     if cache and _PREBUILT.is_dir():
         with suppress(OSError):  # then it is compiled here
             shutil.copytree(_PREBUILT, cache, dirs_exist_ok=True)
-    fit_exact(np.ones((2, 2), dtype=np.bool_))
+    heat = np.ones((2, 2), dtype=np.float32)
+    fit_task(FitTask(heat, FitOptions(objects=ObjectOptions(max_objects=2))))
 
 
-def _try_task(task: FitTask, search: Search) -> Fit | Exception:
+def _try_task(task: FitTask, search: Search) -> tuple[ObjectFit, ...] | Exception:
     try:
         return fit_task(task, search)
     except Exception as error:  # noqa: BLE001 it belongs to this task's caller
         return error
 
 
-def _binarise(task: FitTask) -> Map:
+def _resize(task: FitTask) -> Map | Heat:
     if task.map_.dtype == np.bool_:
-        return task.map_.astype(np.bool_, copy=False)
+        return task.map_
     heat = np.asarray(task.map_, dtype=np.float32)
-    if task.size is not None and task.size != heat.shape[::-1]:
-        # The grid covers the whole image, so cells and pixels share their outer corners; that is OpenCV's convention.
-        heat = np.asarray(cv2.resize(heat, task.size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-    return threshold_map(heat, task.options.threshold)
+    if heat.ndim != 2 or heat.size == 0 or not np.isfinite(heat).all():
+        raise InvalidArgument("map", f"must be a finite (h, w) array, is {heat.dtype} of shape {heat.shape}")
+    if task.size is None or task.size == heat.shape[::-1]:
+        return heat
+    # The grid covers the whole image, so cells and pixels share their outer corners; that is OpenCV's convention.
+    return np.asarray(cv2.resize(heat, task.size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
 def _check_threshold(fraction: float) -> None:

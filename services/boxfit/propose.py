@@ -1,39 +1,87 @@
-"""From saliency's explanation to a proposed annotation, and from proposals to what an item carries."""
+"""From saliency's explanation to proposed annotations, and from proposals to what an item carries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 import mekiki
-from services.boxfit.model import Fit, FitOptions, FitTask
-from services.runtime.errors import InvalidArgument
+from services.boxfit.calibration import NOTHING_LEARNED, Calibration
+from services.boxfit.growth import measure_iou
+from services.boxfit.learn import Lesson
+from services.boxfit.model import Box, FitOptions
+from services.boxfit.sight import Sight, Sighting
+from services.runtime.errors import FailedPrecondition, InvalidArgument
 
 SOURCE = "boxfit/"
+SAME_BOX = 0.95  # IoU; a box a person rejected does not come back a pixel wider
 
 
-def pose_task(explanation: mekiki.Explanation, options: FitOptions, max_pixels: int) -> FitTask | None:
-    """Give the fit to do in pixels of the image as sent; None where nothing in it speaks for the label.
+@dataclass(frozen=True)
+class Manner:
+    """How images are annotated; see AnnotateImageRequest."""
+
+    options: FitOptions
+    review_below: float
+    explain: mekiki.ExplainOptions
+    calibration: Calibration = NOTHING_LEARNED
+    version: int = 0
+    """Of the classifier that the calibration holds for; 0 for any."""
+
+    def check_version(self, model: mekiki.ModelRef) -> None:
+        """Refuse a calibration that was made with other maps, by FailedPrecondition CALIBRATION_OUTDATED."""
+        if self.version and model.version != self.version:
+            made = f"was made with version {self.version} of {model.name!r}, which is at version {model.version} now"
+            raise FailedPrecondition("CALIBRATION_OUTDATED", f"the calibration {made}: calibrate again")
+
+    def find_lesson(self, label: str) -> Lesson:
+        """Give what holds for a label: the calibration's, else the options'."""
+        return self.calibration.find(label) or Lesson(label, threshold=self.options.threshold)
+
+
+def pose_sight(
+    explanation: mekiki.Explanation, manner: Manner, max_pixels: int, image: NDArray[np.generic] | None = None
+) -> Sight | None:
+    """Give what is to be looked at, in pixels of the image as sent; None where nothing in it speaks for the label.
 
     Raises:
         InvalidArgument: the image has more than `max_pixels` pixels.
+        FailedPrecondition: the calibration is for another version of the classifier.
     """
     size = explanation.image_width, explanation.image_height
     if size[0] * size[1] > max_pixels:
         raise InvalidArgument("image", f"must have at most {max_pixels} pixels, has {size[0]} x {size[1]}")
+    manner.check_version(explanation.model)
     heat = np.asarray(explanation.heatmap.values, dtype=np.float32)
-    return FitTask(heat, options, size) if heat.any() else None
+    if not heat.any():
+        return None
+    views = tuple(np.asarray(view.values, dtype=np.float32) for view in explanation.views)
+    lesson = manner.find_lesson(explanation.label)
+    options = replace(manner.options, threshold=lesson.threshold)
+    return Sight(heat, views, size, options, lesson.growth, image if lesson.foreground else None)
 
 
-def propose(explanation: mekiki.Explanation, fit: Fit, options: FitOptions, review_below: float) -> mekiki.Annotation:
-    """Make the annotation; its score is the label's probability times the IoU of box and binary map."""
-    score = explanation.score * fit.iou
+def rate(explanation: mekiki.Explanation, sighting: Sighting) -> float:
+    """Give the raw score: the label's probability times how far other ways of looking agree."""
+    return explanation.score * sighting.agreement
+
+
+def propose(explanation: mekiki.Explanation, sightings: Sequence[Sighting], manner: Manner) -> list[mekiki.Annotation]:
+    """Make the annotations, best first."""
     model = explanation.model
-    return mekiki.Annotation(
-        box=mekiki.Box(fit.box.x_min, fit.box.y_min, fit.box.x_max, fit.box.y_max),
-        label=explanation.label,
-        score=score,
-        source=f"{SOURCE}{options.method} saliency/{model.name}@{model.version}",
-        state=mekiki.AnnotationState.PROPOSED,
-        needs_review=score < review_below,
-    )
+    rated = [(manner.calibration.confidence.rate(rate(explanation, sighting)), sighting.box) for sighting in sightings]
+    return [
+        mekiki.Annotation(
+            box=mekiki.Box(box.x_min, box.y_min, box.x_max, box.y_max),
+            label=explanation.label,
+            score=score,
+            source=f"{SOURCE}{manner.options.method} saliency/{model.name}@{model.version}",
+            state=mekiki.AnnotationState.PROPOSED,
+            needs_review=score < manner.review_below,
+        )
+        for score, box in sorted(rated, key=lambda one: -one[0])
+    ]
 
 
 def is_settled(item: mekiki.Item) -> bool:
@@ -42,19 +90,25 @@ def is_settled(item: mekiki.Item) -> bool:
 
 
 def is_rejected(item: mekiki.Item, proposal: mekiki.Annotation) -> bool:
-    """Whether a person has rejected this very box for this label before."""
+    """Whether a person has rejected this box for this label before, or one that is hardly another."""
     return any(
         annotation.state is mekiki.AnnotationState.REJECTED
-        and (annotation.box, annotation.label) == (proposal.box, proposal.label)
+        and annotation.label == proposal.label
+        and measure_iou(to_box(annotation.box), to_box(proposal.box)) >= SAME_BOX
         for annotation in item.annotations
     )
 
 
-def replace_proposals(item: mekiki.Item, proposal: mekiki.Annotation) -> list[mekiki.Annotation]:
-    """Put the proposal in place of boxfit's earlier ones; what a person judged or somebody else made stays."""
+def replace_proposals(item: mekiki.Item, proposals: Sequence[mekiki.Annotation]) -> list[mekiki.Annotation]:
+    """Put the proposals in place of boxfit's earlier ones; what a person judged or somebody else made stays."""
     kept = [
         annotation
         for annotation in item.annotations
         if annotation.state is not mekiki.AnnotationState.PROPOSED or not annotation.source.startswith(SOURCE)
     ]
-    return [*kept, proposal]
+    return [*kept, *proposals]
+
+
+def to_box(box: mekiki.Box) -> Box:
+    """The SDK's box as ours."""
+    return Box(box.x_min, box.y_min, box.x_max, box.y_max)

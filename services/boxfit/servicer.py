@@ -11,15 +11,19 @@ from google.protobuf.message import Message
 
 import mekiki
 from mekiki.boxfit.v1 import boxfit_pb2, boxfit_pb2_grpc
+from mekiki.types.v1 import types_pb2
 from services.boxfit import messages
 from services.boxfit.config import BoxfitSettings
-from services.boxfit.model import Fit, FitTask, Method, fit_tasks, warm_up
-from services.boxfit.propose import pose_task, propose
+from services.boxfit.explaining import explain_soon
+from services.boxfit.model import FitTask, Method, ObjectFit, fit_tasks, warm_up
+from services.boxfit.propose import Manner, pose_sight, propose
 from services.boxfit.search_process import SearchProcess
+from services.boxfit.sight import Sight, Sighting, find_all_boxes
 from services.runtime.batcher import Batcher
 from services.runtime.child import ChildLimits
 from services.runtime.deadline import current_deadline
-from services.runtime.errors import InvalidArgument
+from services.runtime.errors import InvalidArgument, NotFound
+from services.runtime.images import ImageReader, Pixels, filter_one
 from services.runtime.model_metrics import MODELS
 from services.runtime.neighbours import neighbour_options
 from services.runtime.operations import Operations, open_operations
@@ -31,6 +35,8 @@ SERVICE = "boxfit"
 SEARCH_TIMEOUT_S = 600.0
 """Longest time for a Bayesian search; the 200 boxes that may be asked for take minutes."""
 
+Fits = tuple[ObjectFit, ...]
+Sightings = tuple[Sighting, ...]
 Context = grpc.aio.ServicerContext[Message, Message]
 
 
@@ -43,21 +49,36 @@ class BoxfitServicer(boxfit_pb2_grpc.BoxfitServiceServicer):
         self._neighbours = neighbours
         # A fit gains nothing from company, so none waits for it; slow searches have a thread and a queue of their own,
         # and a process, for GPyOpt holds the interpreter while it thinks.
-        self._fitting: Batcher[FitTask, Fit] = Batcher(
+        self._fitting: Batcher[FitTask, Fits] = Batcher(
             "boxfit.fit",
             fit_tasks,
             max_batch=settings.max_batch,
             max_wait_s=0,
             queue_limit=settings.queue_limit,
         )
+        self._looking: Batcher[Sight, Sightings] = Batcher(
+            "boxfit.annotate",
+            find_all_boxes,
+            max_batch=settings.max_batch,
+            max_wait_s=0,
+            queue_limit=settings.queue_limit,
+        )
         self._process = SearchProcess(ChildLimits(answer_timeout_s=SEARCH_TIMEOUT_S, idle_s=settings.child_idle_s))
-        self._searching: Batcher[FitTask, Fit] = Batcher(
+        self._searching: Batcher[FitTask, Fits] = Batcher(
             "boxfit.bayesian",
             functools.partial(fit_tasks, search=self._process.fit),
             max_batch=1,
             max_wait_s=0,
             queue_limit=settings.bayesian_queue_limit,
         )
+        self._pondering: Batcher[Sight, Sightings] = Batcher(
+            "boxfit.annotate_bayesian",
+            functools.partial(find_all_boxes, search=self._process.fit),
+            max_batch=1,
+            max_wait_s=0,
+            queue_limit=settings.bayesian_queue_limit,
+        )
+        self._reader = ImageReader(settings.max_pixels, self._fetch_item)
 
     async def FitBox(  # noqa: N802 - the contract's name
         self, request: boxfit_pb2.FitBoxRequest, _: Context
@@ -92,38 +113,52 @@ class BoxfitServicer(boxfit_pb2_grpc.BoxfitServiceServicer):
     ) -> operations_pb2.Operation:
         """Checks the request and starts the work."""
         messages.check_classifier(request.classifier)
-        messages.read_options(request.options)
-        messages.read_review_below(request)
+        messages.read_manner(request)
         if not request.items.dataset:
             raise InvalidArgument("items.dataset", "must name a data set, is empty")
         await self._neighbours.saliency.get_classifier(request.classifier, timeout_s=_remaining_s())
         return await self._operations.start("AnnotateDataset", request)
 
+    async def CalibrateBoxes(  # noqa: N802
+        self, request: boxfit_pb2.CalibrateBoxesRequest, _: Context
+    ) -> operations_pb2.Operation:
+        """Checks the request and starts the work."""
+        messages.check_classifier(request.classifier)
+        messages.read_teaching(request)
+        if not request.items.dataset:
+            raise InvalidArgument("items.dataset", "must name a data set, is empty")
+        await self._neighbours.saliency.get_classifier(request.classifier, timeout_s=_remaining_s())
+        return await self._operations.start("CalibrateBoxes", request)
+
     async def close(self) -> None:
         """Ends what was started."""
         await self._fitting.close()
         await self._searching.close()
+        await self._looking.close()
+        await self._pondering.close()
         await asyncio.to_thread(self._process.close)
         await self._neighbours.close()
 
     async def _fit_request(self, request: boxfit_pb2.FitBoxRequest) -> boxfit_pb2.FitBoxResponse:
         task = await asyncio.to_thread(messages.read_task, request, self._settings.max_map_pixels)
-        return messages.write_fit(await self._fit(task))
+        batcher = self._searching if task.options.method is Method.BAYESIAN else self._fitting
+        return messages.write_fits(await batcher.submit(task))
 
     async def _annotate(self, request: boxfit_pb2.AnnotateImageRequest) -> boxfit_pb2.AnnotateImageResponse:
         messages.check_classifier(request.classifier)
-        options = messages.read_options(request.options)
-        review_below = messages.read_review_below(request)
-        explanation = await self._explain(request)
-        task = pose_task(explanation, options, self._settings.max_pixels)
-        fits = [] if task is None else [await self._fit(task)]
-        proposals = [propose(explanation, fit, options, review_below) for fit in fits]
-        return messages.write_annotated(explanation, proposals)
+        manner = messages.read_manner(request)
+        explanation = await self._explain(request, manner)
+        wants_pixels = manner.find_lesson(explanation.label).foreground
+        image = await self._reader.read(request.image) if wants_pixels else None
+        sight = pose_sight(explanation, manner, self._settings.max_pixels, image)
+        batcher = self._pondering if manner.options.method is Method.BAYESIAN else self._looking
+        sightings = () if sight is None else await batcher.submit(sight)
+        return messages.write_annotated(explanation, propose(explanation, sightings, manner))
 
-    async def _explain(self, request: boxfit_pb2.AnnotateImageRequest) -> mekiki.Explanation:
+    async def _explain(self, request: boxfit_pb2.AnnotateImageRequest, manner: Manner) -> mekiki.Explanation:
         try:
-            explanation = await self._neighbours.saliency.explain_image(
-                request.classifier, request.image, label=request.label, timeout_s=_remaining_s()
+            explanation = await explain_soon(
+                self._neighbours, request.classifier, request.image, request.label, manner.explain, _remaining_s()
             )
         except mekiki.errors.NotFound as error:
             if error.metadata.get("kind") == "classifier":
@@ -132,9 +167,10 @@ class BoxfitServicer(boxfit_pb2_grpc.BoxfitServiceServicer):
         MODELS.meet("classifier", request.classifier)
         return explanation
 
-    async def _fit(self, task: FitTask) -> Fit:
-        batcher = self._searching if task.options.method is Method.BAYESIAN else self._fitting
-        return await batcher.submit(task)
+    async def _fetch_item(self, item: types_pb2.ItemRef) -> Pixels:
+        async for read in self._neighbours.codec.read_items(filter_one(item)):
+            return read.pixels
+        raise NotFound("item", f"{item.dataset}/{item.item_id}")
 
 
 def _remaining_s() -> float | None:

@@ -70,6 +70,7 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "AnnotateImage": _ENGINEER,
         "AnnotateImages": _ENGINEER,
         "AnnotateDataset": _CHANGE,
+        "CalibrateBoxes": _CHANGE,  # starts an operation
     },
     "mekiki.anomaly.v1.AnomalyService": {
         "ScoreImage": _LINE,

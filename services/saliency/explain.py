@@ -15,26 +15,44 @@ import torch
 from torch import nn
 
 from services.runtime.errors import InvalidArgument
+from services.saliency.folding import share_modules
 from services.saliency.network import Network
 from services.saliency.rules import Rule, grad_cam
+from services.saliency.threads import open_threads
+
+Outputs = tuple[torch.Tensor, ...]
 
 CUDA_BATCH = 8  # images a forward pass, always; short batches are filled up
 _MAP_DIMENSIONS = 4  # (n, c, h, w)
 
 
 def run_in_fixed_batches(forward: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
-    """Run `forward` at one batch shape, whatever the number of images; `inputs` and output have the same length.
+    """Run `forward` at one batch shape, whatever the number of images; `inputs` and output have the same length."""
+
+    def wrapped(*parts: torch.Tensor) -> Outputs:
+        return (forward(*parts),)
+
+    return run_many_in_fixed_batches(wrapped, *inputs)[0]
+
+
+def run_many_in_fixed_batches(forward: Callable[..., Outputs], *inputs: torch.Tensor) -> Outputs:
+    """Run `forward`, which has several outputs, at one batch shape; `inputs` and outputs have the same length.
 
     Libraries choose their kernels, and so the order of their sums, by shape: with one shape a result cannot depend on
-    what shares its batch. That shape is one image on the CPU; `CUDA_BATCH` elsewhere, filled up with zeros.
+    what shares its batch. That shape is one image on the CPU, where each core has an image of its own; `CUDA_BATCH`
+    elsewhere, filled up with zeros.
     """
-    size = 1 if inputs[0].device.type == "cpu" else CUDA_BATCH
+    on_cpu = inputs[0].device.type == "cpu"
+    size = 1 if on_cpu else CUDA_BATCH
     count = len(inputs[0])
-    parts = [
-        forward(*(_fill_up(tensor[start : start + size], size) for tensor in inputs))[: count - start]
-        for start in range(0, count, size)
-    ]
-    return torch.cat(parts)
+    starts = range(0, count, size)
+
+    def run(start: int) -> Outputs:
+        outputs = forward(*(_fill_up(tensor[start : start + size], size) for tensor in inputs))
+        return tuple(output[: count - start] for output in outputs)
+
+    parts = list(open_threads().map(run, starts) if on_cpu else map(run, starts))
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
 def _fill_up(part: torch.Tensor, size: int) -> torch.Tensor:
@@ -44,14 +62,40 @@ def _fill_up(part: torch.Tensor, size: int) -> torch.Tensor:
 
 def compute_features(network: Network, inputs: torch.Tensor) -> torch.Tensor:
     """(n, 3, s, s) → the last feature map, (n, c, h, w)."""
-    with torch.no_grad():
-        return run_in_fixed_batches(network.module.forward_features, inputs)  # type: ignore[arg-type]
+
+    def compute(part: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            features: torch.Tensor = network.module.forward_features(part)  # type: ignore[operator]
+            return features
+
+    return run_in_fixed_batches(compute, inputs)
 
 
 def compute_logits(network: Network, features: torch.Tensor) -> torch.Tensor:
     """(n, c, h, w) → (n, k)."""
-    with torch.no_grad():
-        return run_in_fixed_batches(network.module.forward_head, features)  # type: ignore[arg-type]
+
+    def compute(part: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            logits: torch.Tensor = network.module.forward_head(part)  # type: ignore[operator]
+            return logits
+
+    return run_in_fixed_batches(compute, features)
+
+
+def look(
+    network: Network, inputs: torch.Tensor, classes: torch.Tensor | None, rule: Rule | None, layer: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give maps (n, h, w) and logits (n, k), in one pass: by a rule or, where that is None, by CAM.
+
+    `classes` (n,) None explains the most probable ones; `layer` "" is the last feature map. See `compute_map_at`.
+    """
+    if layer:
+        return compute_map_at(network, inputs, classes, layer, rule or grad_cam)
+    features = compute_features(network, inputs)
+    logits = compute_logits(network, features)
+    chosen = compute_probabilities(logits).argmax(1) if classes is None else classes
+    maps = compute_cam(network, features, chosen) if rule is None else compute_map(network, features, chosen, rule)
+    return maps, logits
 
 
 def compute_distances(
@@ -76,10 +120,10 @@ def compute_cam(network: Network, features: torch.Tensor, classes: torch.Tensor)
         raise InvalidArgument("method", f"the head of {network.backbone!r} has no closed form; use GRAD_CAM")
 
     def forward(part: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        return torch.einsum("nchw,nc->nhw", part, network.linear.weight[chosen])
+        with torch.no_grad():
+            return torch.einsum("nchw,nc->nhw", part, network.linear.weight[chosen])
 
-    with torch.no_grad():
-        return run_in_fixed_batches(forward, features, classes)
+    return run_in_fixed_batches(forward, features, classes)
 
 
 def compute_map(network: Network, features: torch.Tensor, classes: torch.Tensor, rule: Rule = grad_cam) -> torch.Tensor:
@@ -98,19 +142,28 @@ def compute_map(network: Network, features: torch.Tensor, classes: torch.Tensor,
 
 
 def compute_map_at(
-    network: Network, inputs: torch.Tensor, classes: torch.Tensor, layer: str, rule: Rule = grad_cam
-) -> torch.Tensor:
-    """Compute a map by a rule at a named layer, on that layer's own grid: `inputs` (n, 3, s, s) → (n, h, w) float32.
+    network: Network, inputs: torch.Tensor, classes: torch.Tensor | None, layer: str, rule: Rule = grad_cam
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute a map by a rule at a named layer, on that layer's own grid, and the logits, in one pass.
+
+    `inputs` (n, 3, s, s), `classes` (n,) int64 or None for the most probable ones → (n, h, w) float32 and (n, k).
 
     Raises InvalidArgument naming the layer where there is none, or where it yields no map or runs more than once.
     """
 
-    def forward(part: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    def forward(part: torch.Tensor, *chosen: torch.Tensor) -> Outputs:
         with torch.enable_grad():
             activation, logits = _capture(network, part, layer)
-            return _apply(rule, activation, logits, chosen)
+            asked = chosen[0] if chosen else compute_probabilities(logits.detach()).argmax(1)
+            return _apply(rule, activation, logits, asked), logits.detach()
 
-    return run_in_fixed_batches(forward, inputs, classes)
+    heat, logits = run_many_in_fixed_batches(forward, inputs, *(() if classes is None else (classes,)))
+    return heat, logits
+
+
+def compute_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """(n, k) → (n, k) float32; in double precision, so that they add up to 1 as closely as float32 can say."""
+    return torch.softmax(logits.double(), dim=1).float()
 
 
 def _apply(rule: Rule, activation: torch.Tensor, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -121,7 +174,7 @@ def _apply(rule: Rule, activation: torch.Tensor, logits: torch.Tensor, classes: 
 
 def _capture(network: Network, inputs: torch.Tensor, layer: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Run the network and catch one layer's output, by a shell of its own whose layer notes down what it yields."""
-    shell = _share_modules(network.module)
+    shell = share_modules(network.module)
     target = _find_layer(network, shell, layer)
     caught: list[torch.Tensor] = []
     original = target.forward
@@ -146,15 +199,6 @@ def _find_layer(network: Network, module: nn.Module, layer: str) -> nn.Module:
     except AttributeError as error:
         usual = ", ".join(network.layers)
         raise InvalidArgument("layer", f"{network.backbone!r} has no layer {layer!r}; usual ones: {usual}") from error
-
-
-def _share_modules(module: nn.Module) -> nn.Module:
-    """Copy the tree of modules but none of its tensors, so that a call can alter its copy and no other call sees it."""
-    shell: nn.Module = object.__new__(type(module))
-    shell.__dict__.update(module.__dict__)
-    children = module.__dict__["_modules"].items()
-    shell.__dict__["_modules"] = {name: None if child is None else _share_modules(child) for name, child in children}
-    return shell
 
 
 def finish_heatmap(raw: npt.NDArray[np.float32], size: tuple[int, int] | None) -> npt.NDArray[np.float32]:

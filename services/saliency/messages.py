@@ -11,6 +11,7 @@ from services.saliency.backbones import MAX_INPUT_SIZE, MIN_INPUT_SIZE, find_inp
 from services.saliency.catalogue import Entry
 from services.saliency.model import Explanation, Method, Prediction, Question
 from services.saliency.recipe import Recipe, RecipeName, find_recipe
+from services.saliency.views import PLAIN_SCALES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 INPUT_SIZE_STEP = 32  # pixels; the coarsest stride of the usual backbones
@@ -84,7 +85,15 @@ def read_question(request: saliency_pb2.ExplainImageRequest) -> Question:
     method = _METHODS.get(request.method)
     if method is None:
         raise InvalidArgument("method", f"{request.method} is no ExplainMethod")
-    return Question(request.label, method, request.layer, request.heatmap_side)
+    return Question(
+        label=request.label,
+        method=method,
+        layer=request.layer,
+        heatmap_side=request.heatmap_side,
+        scales=tuple(request.scales) or PLAIN_SCALES,
+        flip=request.flip,
+        with_views=request.with_views,
+    )
 
 
 def read_page(request: saliency_pb2.ListClassifiersRequest, names: list[str]) -> tuple[list[str], str]:
@@ -145,4 +154,5 @@ def write_explanation(
         method=_METHOD_NUMBERS[explanation.method],
         image_width=shape[1],
         image_height=shape[0],
+        views=[encode_heatmap(view) for view in explanation.views],
     )

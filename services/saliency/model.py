@@ -16,10 +16,12 @@ from services.runtime.errors import DataLoss, FailedPrecondition, InvalidArgumen
 from services.saliency import bundle, explain
 from services.saliency.backbones import build_network
 from services.saliency.calibration import Calibration
+from services.saliency.eye import Eye
 from services.saliency.network import Network
-from services.saliency.pictures import convert_to_rgb, cut_centre, normalise, prepare, squeeze
+from services.saliency.pictures import convert_to_rgb, cut_centre, normalise, squeeze
 from services.saliency.rules import Rule, eigen_cam, grad_cam, grad_cam_plus_plus, layer_cam
 from services.saliency.triage import Filter, Sighting, Wish, choose_filter
+from services.saliency.views import PLAIN_SCALES, View, average_maps, list_views
 
 MAX_HEATMAP_SIDE = 4096  # cells
 _FORMAT = 2  # of the saved form; a reader refuses what it does not know. 1 had no calibration
@@ -62,23 +64,32 @@ class Prediction:
 class Question:
     """What to explain in an image: "" asks for the most probable label, and for the last feature map.
 
-    `heatmap_side` is the longer side of the map wanted, in cells, in the image's shape; 0 means the layer's own grid.
+    `heatmap_side` is the longer side of the map wanted, in cells, in the image's shape; 0 means the layer's own grid,
+    of several scales that of the largest. The map is the average over the network's input scaled by each of `scales`,
+    and with `flip` over their mirror images; `with_views` asks for the map of each, too.
     """
 
     label: str = ""
     method: Method = Method.AUTO
     layer: str = ""
     heatmap_side: int = 0
+    scales: tuple[float, ...] = PLAIN_SCALES
+    flip: bool = False
+    with_views: bool = False
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A heat map (h, w) float32 in [0, 1] over the whole image, for `label`, made by `method` (never AUTO)."""
+    """A heat map (h, w) float32 in [0, 1] over the whole image, for `label`, made by `method` (never AUTO).
+
+    `views` are the maps that it is the average of, each on its own grid, where they were asked for.
+    """
 
     heatmap: npt.NDArray[np.float32]
     label: str
     method: Method
     prediction: Prediction
+    views: tuple[npt.NDArray[np.float32], ...] = ()
 
     @property
     def score(self) -> float:
@@ -106,6 +117,7 @@ class Classifier:
         self._calibration = calibration or Calibration()
         self._memory = self._calibration.memory.to(device) if self._calibration.memory else None
         self._filters = functools.lru_cache(64)(self._choose_filter)
+        self._eye = Eye(network, device)
         network.module.to(device).eval()
         for parameter in network.module.parameters():
             parameter.requires_grad_(False)
@@ -140,8 +152,7 @@ class Classifier:
         """
         if not images:
             return []
-        features = explain.compute_features(self.network, self._look(images))
-        return self._predict(features)
+        return self._predict(explain.compute_logits(self._twin, self._compute_features(images)))
 
     def sight(self, images: Sequence[npt.NDArray[np.generic]]) -> list[Sighting]:
         """Say what is in each image, and how far it is from all that was trained on; images as for `classify`.
@@ -154,9 +165,9 @@ class Classifier:
             )
         if not images:
             return []
-        features = explain.compute_features(self.network, self._look(images))
-        distances = explain.compute_distances(self.network, features, self._memory.measure).cpu().numpy()
-        pairs = zip(self._predict(features), distances, strict=True)
+        features = self._compute_features(images)
+        distances = explain.compute_distances(self._twin, features, self._memory.measure).cpu().numpy()
+        pairs = zip(self._predict(explain.compute_logits(self._twin, features)), distances, strict=True)
         return [Sighting(prediction.probabilities, float(distance)) for prediction, distance in pairs]
 
     def choose_filter(self, wish: Wish) -> Filter:
@@ -179,17 +190,24 @@ class Classifier:
         method = self.check_question(question)
         if not images:
             return []
-        inputs = self._feed(images)
-        features = explain.compute_features(self.network, inputs)
         # What the heat map covers is the whole image, even where its centre alone is classified.
-        predictions = self.classify(images) if self.network.input_format.centre_of else self._predict(features)
-        labels = [question.label or prediction.ranking[0][0] for prediction in predictions]
-        classes = torch.tensor([self.labels.index(label) for label in labels], device=self._device)
-        maps = self._compute_maps(inputs, features, classes, method, question.layer).cpu().numpy()
-        sizes = [fit_heatmap(image.shape, question.heatmap_side) for image in images]
-        heatmaps = [explain.finish_heatmap(raw, size) for raw, size in zip(maps, sizes, strict=True)]
-        made = zip(heatmaps, labels, predictions, strict=True)
-        return [Explanation(heatmap, label, method, prediction) for heatmap, label, prediction in made]
+        centred = self.classify(images) if self.network.input_format.centre_of else None
+        asked = self._choose([question.label or said.ranking[0][0] for said in centred]) if centred else None
+        asked = self._choose([question.label] * len(images)) if question.label else asked
+        rule, plain = _RULES.get(method), self._eye.plain
+        first, logits = self._eye.look(images, plain, asked, rule, question.layer)
+        predictions = centred or self._predict(logits)
+        labels = [question.label or said.ranking[0][0] for said in predictions]
+        classes = self._choose(labels)
+        maps = [
+            first if view == plain else self._eye.look(images, view, classes, rule, question.layer)[0]
+            for view in self._list_views(question)
+        ]
+        made = zip(images, zip(*maps, strict=True), labels, predictions, strict=True)
+        return [
+            _finish(image.shape, question, Explanation(average_maps(own), label, method, said, own))
+            for image, own, label, said in made
+        ]
 
     def check_question(self, question: Question) -> Method:
         """Give the method that will be used. Raises InvalidArgument for what this classifier cannot answer."""
@@ -198,6 +216,7 @@ class Classifier:
             raise InvalidArgument("label", f"{question.label!r} is none of this classifier's labels: {known}")
         if not 0 <= question.heatmap_side <= MAX_HEATMAP_SIDE:
             raise InvalidArgument("heatmap_side", f"{question.heatmap_side} is outside 0 to {MAX_HEATMAP_SIDE} cells")
+        self._list_views(question)
         closed_form = self.network.cam_ready and not question.layer
         if question.method is Method.CAM and not closed_form:
             why = "CAM knows no layer but the last" if question.layer else "the head has no closed form"
@@ -206,34 +225,32 @@ class Classifier:
             return Method.CAM if closed_form else Method.GRAD_CAM
         return question.method
 
-    def _feed(self, images: Sequence[npt.NDArray[np.generic]]) -> torch.Tensor:
-        form = self.network.input_format
-        pictures = np.stack([prepare(image, form.size) for image in images])
-        return normalise(pictures, form.mean, form.std, self._device)
+    @property
+    def _twin(self) -> Network:
+        return self._eye.folded.twin
+
+    def _list_views(self, question: Question) -> tuple[View, ...]:
+        return list_views(self.network.input_format.size, question.scales, flip=question.flip)
+
+    def _choose(self, labels: Sequence[str]) -> torch.Tensor:
+        """The classes of labels, (n,)."""
+        return torch.tensor([self.labels.index(label) for label in labels], device=self._device)
+
+    def _compute_features(self, images: Sequence[npt.NDArray[np.generic]]) -> torch.Tensor:
+        return explain.compute_features(self._twin, self._look(images))
 
     def _look(self, images: Sequence[npt.NDArray[np.generic]]) -> torch.Tensor:
         """The input for classifying: whole images, or where the recipe says so, their centres."""
         form = self.network.input_format
         if not form.centre_of:
-            return self._feed(images)
+            return self._eye.feed(images, self._eye.plain)
         whole = [convert_to_rgb(image) for image in images]
         pictures = [cut_centre(squeeze(rgb, form.centre_of), rgb.shape[1] / rgb.shape[0], form.size) for rgb in whole]
         return normalise(np.stack(pictures), form.mean, form.std, self._device)
 
-    def _predict(self, features: torch.Tensor) -> list[Prediction]:
-        logits = explain.compute_logits(self.network, features).cpu()
-        # In double precision, so that the probabilities add up to 1 as closely as float32 can say.
-        rows = torch.softmax(logits.double() / self._calibration.temperature, dim=1).float().numpy()
+    def _predict(self, logits: torch.Tensor) -> list[Prediction]:
+        rows = explain.compute_probabilities(logits.cpu().double() / self._calibration.temperature).numpy()
         return [Prediction(self.labels, row) for row in rows]
-
-    def _compute_maps(
-        self, inputs: torch.Tensor, features: torch.Tensor, classes: torch.Tensor, method: Method, layer: str
-    ) -> torch.Tensor:
-        if method is Method.CAM:
-            return explain.compute_cam(self.network, features, classes)
-        if layer:
-            return explain.compute_map_at(self.network, inputs, classes, layer, _RULES[method])
-        return explain.compute_map(self.network, features, classes, _RULES[method])
 
 
 def choose_device(name: str) -> torch.device:
@@ -267,3 +284,9 @@ def fit_heatmap(shape: tuple[int, ...], side: int) -> tuple[int, int] | None:
     height, width = shape[:2]
     longer = max(height, width)
     return max(1, round(side * width / longer)), max(1, round(side * height / longer))
+
+
+def _finish(shape: tuple[int, ...], question: Question, raw: Explanation) -> Explanation:
+    size = fit_heatmap(shape, question.heatmap_side)
+    views = tuple(explain.finish_heatmap(view, None) for view in raw.views) if question.with_views else ()
+    return dataclasses.replace(raw, heatmap=explain.finish_heatmap(raw.heatmap, size), views=views)

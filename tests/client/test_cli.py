@@ -63,7 +63,10 @@ def test_the_commands_are_those_that_were_promised():
     promised = (
         "push pull encode compact verify train score annotate explain classify export ops status sample-parts demo"
     )
-    added = "evaluate trials triage enroll forget calibrate promote rollback delete context augment compose review"
+    added = (
+        "evaluate trials triage enroll forget calibrate calibrate-boxes promote rollback delete context "
+        "augment compose review"
+    )
     assert names == set(f"{promised} {added}".split())
 
 
@@ -581,6 +584,34 @@ def test_annotate(server, mekiki):
     response.failures.add(item_id="1", reason="damaged")
     ends_with(server, "AnnotateDataset", response)
     assert mekiki("annotate", "kinds", "parts").exit_code == ExitCode.REFUSED
+
+
+def test_boxes_are_calibrated_into_a_file_that_annotating_takes(server, mekiki, tmp_path):
+    lesson = boxfit_pb2.LabelCalibration(label="nut", threshold=0.2, grow_left=0.1, box_count=5, mean_iou=0.8)
+    model = types_pb2.ModelRef(name="kinds", version=3)
+    made = boxfit_pb2.BoxCalibration(model=model, labels=[lesson], confidence_slope=1.5, method="FIT_METHOD_SOFT")
+    ends_with(server, "CalibrateBoxes", boxfit_pb2.CalibrateBoxesResponse(calibration=made, item_count=5))
+    result = mekiki("calibrate-boxes", "kinds", "parts", "--out", tmp_path / "nuts.json", "--scale", 1, "--scale", 2)
+    assert "nut" in result.stdout
+    assert "0.800" in result.stdout
+    assert list(server.calls("CalibrateBoxes")[0].requests[0].explain.scales) == [1, 2]
+    ends_with(server, "AnnotateDataset", boxfit_pb2.AnnotateDatasetResponse())
+    mekiki("annotate", "kinds", "parts", "--calibration", tmp_path / "nuts.json", "--max-objects", 3)
+    request = server.calls("AnnotateDataset")[0].requests[0]
+    assert request.calibration.labels[0].grow_left == 0.1
+    assert request.calibration.model == model
+    assert request.calibration.confidence_slope == 1.5
+    assert request.calibration.method == boxfit_pb2.FIT_METHOD_SOFT
+    assert not request.HasField("explain")
+    assert request.options.max_objects == 3
+
+
+def test_a_file_that_is_no_calibration_is_refused_by_name(mekiki, tmp_path):
+    for text in ("{", "[]", '{"labels": 3}', '{"unknown": 1}'):
+        (tmp_path / "broken.json").write_text(text)
+        result = mekiki("annotate", "kinds", "parts", "--calibration", tmp_path / "broken.json")
+        assert result.exit_code != 0
+        assert "broken.json" in result.stderr.replace("\n", "")
 
 
 def test_export_writes_voc(server, mekiki, tmp_path):

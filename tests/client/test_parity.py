@@ -136,6 +136,7 @@ ARGUMENTS = {
     "run_trials": [[mekiki.Configuration("d", "d")], "d"],
     "annotate_images": ["c", [PNG]],
     "annotate_dataset": ["c", "d"],
+    "calibrate_boxes": ["c", "d"],
     "train_detector": ["a", "d"],
     "get_detector": ["a"],
     "list_detectors": [],

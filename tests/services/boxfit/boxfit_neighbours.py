@@ -28,11 +28,13 @@ def draw(x_min, y_min, x_max, y_max, width=64, height=48):
 @dataclass
 class FakeSaliency(saliency_pb2_grpc.SaliencyServiceServicer):
     explained: list[str] = field(default_factory=list)
+    wanted: tuple | None = None  # flip and scales
+    version: int = 3
 
     async def GetClassifier(self, request, context):  # noqa: N802
         self.check(request.classifier)
         return saliency_pb2.GetClassifierResponse(
-            classifier=saliency_pb2.Classifier(name=CLASSIFIER, version=3, labels=["nut", "bolt"])
+            classifier=saliency_pb2.Classifier(name=CLASSIFIER, version=self.version, labels=["nut", "bolt"])
         )
 
     async def ExplainImage(self, request, context):  # noqa: N802
@@ -43,14 +45,17 @@ class FakeSaliency(saliency_pb2_grpc.SaliencyServiceServicer):
         height, width = pixels.shape
         heat = pixels.reshape(height // CELL, CELL, width // CELL, CELL).mean(axis=(1, 3), dtype=np.float32) / 255
         self.explained.append(request.label)
+        assert request.with_views
+        assert self.wanted is None or (request.flip, tuple(request.scales)) == self.wanted
         return saliency_pb2.ExplainImageResponse(
             heatmap=encode_heatmap(heat),
             label=request.label or "nut",
             score=PROBABILITY,
-            model=types_pb2.ModelRef(name=CLASSIFIER, version=3),
+            model=types_pb2.ModelRef(name=CLASSIFIER, version=self.version),
             method=saliency_pb2.EXPLAIN_METHOD_CAM,
             image_width=width,
             image_height=height,
+            views=[encode_heatmap(heat), encode_heatmap(heat)],
         )
 
     def check(self, name):

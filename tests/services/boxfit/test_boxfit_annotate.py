@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 from boxfit_neighbours import CLASSIFIER, DATASET, draw, touch
 
@@ -9,7 +10,8 @@ import mekiki
 from mekiki.types.v1 import types_pb2
 from services.boxfit import annotate
 from services.boxfit.annotate import Plan, Tally, annotate_items
-from services.boxfit.model import FitOptions
+from services.boxfit.model import FitOptions, ObjectOptions
+from services.boxfit.propose import Manner
 
 OLD = types_pb2.Annotation(
     annotation_id="old", label="nut", source="boxfit/tight saliency/kinds@2", state=types_pb2.ANNOTATION_STATE_PROPOSED
@@ -46,8 +48,7 @@ def plan(**changes):
     fields = {
         "dataset": DATASET,
         "classifier": CLASSIFIER,
-        "options": FitOptions(threshold=0.5),
-        "review_below": 0.5,
+        "manner": Manner(FitOptions(threshold=0.5), 0.5, mekiki.ExplainOptions()),
         "use_item_labels": False,
         "skip_labels": frozenset(),
         "max_pixels": 1 << 20,
@@ -177,7 +178,7 @@ async def test_items_fail_alone_each_with_its_reason(run, codec):
 
 async def test_low_scores_are_counted_for_a_person(run, codec):
     codec.add("a", IMAGE)
-    tally = await run(review_below=0.99)
+    tally = await run(manner=Manner(FitOptions(threshold=0.5), 0.99, mekiki.ExplainOptions()))
     assert tally.needs_review == 1
     assert codec.items["a"].annotations[0].needs_review
 
@@ -216,3 +217,21 @@ def test_a_tally_survives_its_checkpoint():
     tally = Tally("x", 3, 2, 1, (("a", "torn"), ("b", "dark")))
     assert Tally.from_bytes(tally.to_bytes()) == tally
     assert Tally.from_bytes(None) == Tally()
+
+
+async def test_of_several_boxes_those_that_a_person_rejected_are_not_proposed_again(run, codec):
+    both = np.maximum(draw(4, 8, 24, 32), draw(36, 12, 60, 40))
+    rejected = types_pb2.Annotation(
+        label="nut",
+        box=types_pb2.Box(x_min=4, y_min=8, x_max=24, y_max=32),
+        state=types_pb2.ANNOTATION_STATE_REJECTED,
+    )
+    codec.add("a", both, annotations=[rejected, OLD])
+    codec.add("b", both, annotations=[ACCEPTED, OLD])
+    several = FitOptions(threshold=0.5, objects=ObjectOptions(max_objects=3))
+    tally = await run(manner=Manner(several, 0.5, mekiki.ExplainOptions()))
+    assert (tally.annotated, tally.skipped) == (1, 1)
+    first, second = codec.items["a"].annotations
+    assert first == rejected
+    assert (second.box.x_min, second.state) == (36, types_pb2.ANNOTATION_STATE_PROPOSED)
+    assert list(codec.items["b"].annotations) == [ACCEPTED, OLD]

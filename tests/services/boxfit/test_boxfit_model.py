@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from services.boxfit import model
-from services.boxfit.model import Box, FitOptions, FitTask, Method, fit_box, fit_tasks, threshold_map
+from services.boxfit.model import Box, FitOptions, FitTask, Method, ObjectFit, fit_box, fit_tasks, threshold_map
 from services.runtime.errors import InvalidArgument
 
 
@@ -57,7 +57,8 @@ def test_a_number_of_iterations_outside_of_its_range_is_refused(count):
 def test_a_coarse_map_is_fitted_in_pixels_of_the_image():
     heat = np.zeros((7, 7), dtype=np.float32)
     heat[2:5, 1:4] = 1
-    (fit,) = fit_tasks([FitTask(heat, FitOptions(threshold=0.5), size=(700, 350))])
+    ((found,),) = fit_tasks([FitTask(heat, FitOptions(threshold=0.5), size=(700, 350))])
+    fit = found.fit
     # Between centres of cells the linear ramp reaches one half at their common edge; corners are rounder.
     assert fit.box == Box(100, 100, 400, 250)
     assert fit.iou > 0.95
@@ -67,7 +68,7 @@ def test_a_bad_task_leaves_the_others_alone():
     good = np.ones((3, 3), dtype=np.bool_)
     options = FitOptions()
     fits = fit_tasks([FitTask(good, options), FitTask(~good, options), FitTask(good, options)])
-    assert fits[0] == fits[2] == fit_box(good)
+    assert fits[0] == fits[2] == (ObjectFit(fit_box(good), 1.0),)
     assert isinstance(fits[1], InvalidArgument)
 
 

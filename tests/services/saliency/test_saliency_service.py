@@ -88,6 +88,19 @@ async def test_an_explanation_is_the_models_own_to_the_bit(spots, classifier):
     assert (answer.image_width, answer.image_height) == (SIDE, 2 * SIDE)
 
 
+async def test_an_average_over_scales_and_mirror_images_comes_with_each_of_them_if_asked(spots, classifier):
+    image = draw("checks", 10, 20)
+    answer = await spots.explain_image("spots", image, scales=(1.0, 2.0), flip=True, with_views=True)
+    (expected,) = classifier.explain([image], Question(scales=(1.0, 2.0), flip=True, with_views=True))
+    assert (answer.heatmap.values == expected.heatmap).all()
+    assert len(answer.views) == 4
+    assert all((view.values == own).all() for view, own in zip(answer.views, expected.views, strict=True))
+    assert (await spots.explain_image("spots", image, flip=True)).views == ()
+    with pytest.raises(mekiki.errors.InvalidArgument) as refusal:
+        await spots.explain_image("spots", image, scales=(1.0, 99.0))
+    assert refusal.value.field == "scales"
+
+
 async def test_many_callers_at_once_each_get_their_own_answer(spots, classifier):
     images = [draw("stripes" if number % 2 else "checks", number, 20, number) for number in range(24)]
     sides = [(0, 12, 20)[number % 3] for number in range(24)]

@@ -13,13 +13,16 @@ from mekiki._values.boxfit import (
     AnnotatedDataset,
     AnnotatedImage,
     BoxFit,
+    FitMethod,
     FitOptions,
     MapLike,
     to_fit_request,
 )
+from mekiki._values.calibration import BoxCalibration, CalibratedBoxes, ExplainOptions
 from mekiki._values.dataset import ItemsLike, to_item_filter
 from mekiki._values.frame import Answer, Frame
 from mekiki._values.image import ImageLike, to_image
+from mekiki._values.word import number_of
 from mekiki._wire import asynchronous as wire
 from mekiki.boxfit.v1 import boxfit_pb2, boxfit_pb2_grpc
 
@@ -64,7 +67,7 @@ class AsyncBoxfit:
             async for answer in answers:
                 yield answer
 
-    async def annotate_image(
+    async def annotate_image(  # noqa: PLR0913 -- the fields of the request, each with the service's default
         self,
         classifier: str,
         image: ImageLike,
@@ -72,6 +75,8 @@ class AsyncBoxfit:
         label: str = "",
         options: FitOptions = DEFAULT_FIT,
         review_below: float | None = None,
+        explain: ExplainOptions | None = None,
+        calibration: BoxCalibration | None = None,
         timeout_s: float | None = None,
     ) -> AnnotatedImage:
         """Explains an image with a classifier and fits a box to the explanation.
@@ -82,6 +87,8 @@ class AsyncBoxfit:
             label: what to look for; default the classifier's first choice.
             options: how to search.
             review_below: a proposal whose score is below this is marked for a person, 0 to 1; default 0.5.
+            explain: how images are explained; not together with a calibration.
+            calibration: what people's boxes taught; stands in for the options' method and threshold.
             timeout_s: deadline; default 120 s.
         """
         request = boxfit_pb2.AnnotateImageRequest(
@@ -90,10 +97,12 @@ class AsyncBoxfit:
             label=label,
             options=options.to_proto(),
             review_below=review_below,
+            explain=explain.to_proto() if explain else None,
+            calibration=calibration.to_proto() if calibration else None,
         )
         return AnnotatedImage.from_proto(await self._funnel.unary(self._stub.AnnotateImage, request, timeout_s))
 
-    async def annotate_images(
+    async def annotate_images(  # noqa: PLR0913 -- the fields of the request, each with the service's default
         self,
         classifier: str,
         images: wire.Input[ImageLike | Frame[ImageLike]],
@@ -101,6 +110,8 @@ class AsyncBoxfit:
         label: str = "",
         options: FitOptions = DEFAULT_FIT,
         review_below: float | None = None,
+        explain: ExplainOptions | None = None,
+        calibration: BoxCalibration | None = None,
         window: int | None = None,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[Answer[AnnotatedImage], None]:
@@ -113,6 +124,8 @@ class AsyncBoxfit:
                 label=label,
                 options=options.to_proto(),
                 review_below=review_below,
+                explain=explain.to_proto() if explain else None,
+                calibration=calibration.to_proto() if calibration else None,
             )
             return boxfit_pb2.AnnotateImagesRequest(id=tag, request=request)
 
@@ -126,7 +139,7 @@ class AsyncBoxfit:
             async for answer in answers:
                 yield answer
 
-    async def annotate_dataset(
+    async def annotate_dataset(  # noqa: PLR0913 -- the fields of the request, each with the service's default
         self,
         classifier: str,
         items: ItemsLike,
@@ -135,6 +148,8 @@ class AsyncBoxfit:
         skip_labels: Sequence[str] = (),
         options: FitOptions = DEFAULT_FIT,
         review_below: float | None = None,
+        explain: ExplainOptions | None = None,
+        calibration: BoxCalibration | None = None,
         timeout_s: float | None = None,
     ) -> AsyncOperation[AnnotatedDataset]:
         """Annotates the items of a data set and writes the boxes to them.
@@ -146,6 +161,8 @@ class AsyncBoxfit:
             skip_labels: items with one of these labels get no box (an empty scene, for instance).
             options: how to search.
             review_below: a proposal whose score is below this is marked for a person, 0 to 1; default 0.5.
+            explain: how images are explained; not together with a calibration.
+            calibration: what people's boxes taught; stands in for the options' method and threshold.
             timeout_s: deadline of starting it.
         """
         request = boxfit_pb2.AnnotateDatasetRequest(
@@ -155,6 +172,37 @@ class AsyncBoxfit:
             skip_labels=skip_labels,
             options=options.to_proto(),
             review_below=review_below,
+            explain=explain.to_proto() if explain else None,
+            calibration=calibration.to_proto() if calibration else None,
         )
         record = await self._funnel.start(self._stub.AnnotateDataset, request, timeout_s)
+        return AsyncOperation(self._funnel, self._operations, record)
+
+    async def calibrate_boxes(
+        self,
+        classifier: str,
+        items: ItemsLike,
+        *,
+        method: FitMethod = FitMethod.EXACT,
+        explain: ExplainOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncOperation[CalibratedBoxes]:
+        """Learns threshold, growth and confidence from the boxes that people accepted, five of a label or more.
+
+        Nothing is kept: pass the calibration that comes back to `annotate_image` and `annotate_dataset`.
+
+        Args:
+            classifier: a trained classifier of saliency.
+            items: those count that carry a box that a person accepted or rejected, at most 2000.
+            method: how boxes are searched: exact, soft or tight.
+            explain: how images are explained.
+            timeout_s: deadline of starting it.
+        """
+        request = boxfit_pb2.CalibrateBoxesRequest(
+            classifier=classifier,
+            items=to_item_filter(items),
+            method=number_of(boxfit_pb2.FitMethod, method),
+            explain=explain.to_proto() if explain else None,
+        )
+        record = await self._funnel.start(self._stub.CalibrateBoxes, request, timeout_s)
         return AsyncOperation(self._funnel, self._operations, record)

@@ -135,7 +135,7 @@ class AsyncSaliency:
             async for answer in answers:
                 yield answer
 
-    async def explain_image(
+    async def explain_image(  # noqa: PLR0913 -- the fields of the request, each with the service's default
         self,
         classifier: str,
         image: ImageLike,
@@ -144,6 +144,9 @@ class AsyncSaliency:
         method: ExplainMethod | None = None,
         layer: str = "",
         heatmap_side: int = 0,
+        scales: Sequence[float] = (),
+        flip: bool = False,
+        with_views: bool = False,
         timeout_s: float | None = None,
     ) -> Explanation:
         """Says which pixels speak for a label.
@@ -153,8 +156,11 @@ class AsyncSaliency:
             image: the image.
             label: what to explain; default the most probable label.
             method: default CAM where the head allows it, else Grad-CAM.
-            layer: Grad-CAM only: a layer of the backbone; default the last convolution's output.
+            layer: all but CAM: a layer of the backbone; default the last convolution's output.
             heatmap_side: longer side of the heat map, 0 to 4096 cells; 0 means the layer's own grid.
+            scales: of the network's input, at most 5, to average over; default 1 alone.
+            flip: average over mirror images, too.
+            with_views: tell the map of each scale and mirror image by itself, too.
             timeout_s: deadline; default 60 s.
         """
         request = saliency_pb2.ExplainImageRequest(
@@ -164,6 +170,9 @@ class AsyncSaliency:
             method=number_of(saliency_pb2.ExplainMethod, method or ""),
             layer=layer,
             heatmap_side=heatmap_side,
+            scales=scales,
+            flip=flip,
+            with_views=with_views,
         )
         return Explanation.from_proto(await self._funnel.unary(self._stub.ExplainImage, request, timeout_s))
 
@@ -176,6 +185,9 @@ class AsyncSaliency:
         method: ExplainMethod | None = None,
         layer: str = "",
         heatmap_side: int = 0,
+        scales: Sequence[float] = (),
+        flip: bool = False,
+        with_views: bool = False,
         window: int | None = None,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[Answer[Explanation], None]:
@@ -189,6 +201,9 @@ class AsyncSaliency:
                 method=number_of(saliency_pb2.ExplainMethod, method or ""),
                 layer=layer,
                 heatmap_side=heatmap_side,
+                scales=scales,
+                flip=flip,
+                with_views=with_views,
             )
             return saliency_pb2.ExplainImagesRequest(id=tag, request=request)
 

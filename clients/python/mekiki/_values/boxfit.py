@@ -30,6 +30,19 @@ class FitMethod(StrEnum):
     TIGHT = "tight"
     """The tight box of the largest connected component."""
 
+    SOFT = "soft"
+    """The provably best box of a soft map, without a threshold."""
+
+
+class ObjectSearch(StrEnum):
+    """How several objects in one map are told apart."""
+
+    COMPONENTS = "components"
+    """One object per peak that stands out; of a binary map, per connected component."""
+
+    SUPPRESSION = "suppression"
+    """The best box is found, what is in it is blanked, and the search begins again."""
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -45,6 +58,16 @@ class FitOptions:
     seed: int = 0
     """Bayesian only."""
 
+    max_objects: int | None = None
+    """Most objects to look for, 1 to 100; default 1: the whole map is one object."""
+
+    object_search: ObjectSearch = ObjectSearch.COMPONENTS
+    least_share: float | None = None
+    """Several objects: the least weight of one beside that of the strongest, > 0 to 1; default 0.4."""
+
+    least_dip: float | None = None
+    """Components of a soft map: what it must fall by between two peaks, a fraction of the lower one; default 0.2."""
+
     def to_proto(self) -> boxfit_pb2.FitOptions:
         """For the wire."""
         return boxfit_pb2.FitOptions(
@@ -52,6 +75,10 @@ class FitOptions:
             threshold=self.threshold,
             max_iterations=self.max_iterations,
             seed=self.seed,
+            max_objects=self.max_objects,
+            object_search=number_of(boxfit_pb2.ObjectSearch, self.object_search),
+            least_share=self.least_share,
+            least_dip=self.least_dip,
         )
 
 
@@ -74,6 +101,25 @@ def to_fit_request(map_: MapLike, options: FitOptions) -> boxfit_pb2.FitBoxReque
 
 
 @dataclass(frozen=True)
+class FittedBox:
+    """One of several objects in a map."""
+
+    box: Box
+    """In pixels of the map."""
+
+    iou: float
+    """With its own object's part of the binary map, 0 to 1."""
+
+    optimal: bool
+    """It is proven that no box has a higher IoU with that part."""
+
+    @classmethod
+    def from_proto(cls, fitted: boxfit_pb2.FittedBox) -> Self:
+        """From the wire."""
+        return cls(Box.from_proto(fitted.box), fitted.iou, fitted.optimal)
+
+
+@dataclass(frozen=True)
 class BoxFit:
     """The box that holds a map."""
 
@@ -87,12 +133,16 @@ class BoxFit:
     """It is proven that no box has a higher IoU."""
 
     evaluations: int
-    """Rounds of the search (exact), boxes tried (bayesian) or components seen (tight)."""
+    """Rounds of the search (exact, soft), boxes tried (bayesian) or components seen (tight)."""
+
+    others: tuple[FittedBox, ...] = ()
+    """The other objects where several were looked for, best first."""
 
     @classmethod
     def from_proto(cls, response: boxfit_pb2.FitBoxResponse) -> Self:
         """From the wire."""
-        return cls(Box.from_proto(response.box), response.iou, response.optimal, response.evaluations)
+        others = tuple(map(FittedBox.from_proto, response.others))
+        return cls(Box.from_proto(response.box), response.iou, response.optimal, response.evaluations, others)
 
 
 @dataclass(frozen=True)

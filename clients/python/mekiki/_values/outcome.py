@@ -8,6 +8,7 @@ from google.longrunning import operations_pb2
 
 from mekiki._values.anomaly import Detector
 from mekiki._values.boxfit import AnnotatedDataset
+from mekiki._values.calibration import CalibratedBoxes
 from mekiki._values.dataset import Compaction, Verification
 from mekiki._values.encoding import EncodedDataset
 from mekiki._values.evaluation import Calibration, Evaluation
@@ -27,6 +28,7 @@ _VALUES: Mapping[type[Any], Callable[[Any], object]] = MappingProxyType(
         codec_pb2.VerifyDatasetResponse: Verification.from_proto,
         saliency_pb2.TrainClassifierResponse: lambda response: Classifier.from_proto(response.classifier),
         boxfit_pb2.AnnotateDatasetResponse: AnnotatedDataset.from_proto,
+        boxfit_pb2.CalibrateBoxesResponse: CalibratedBoxes.from_proto,
         anomaly_pb2.TrainDetectorResponse: lambda response: Detector.from_proto(response.detector),
         anomaly_pb2.CalibrateDetectorResponse: Calibration.from_proto,
         anomaly_pb2.EvaluateDetectorResponse: Evaluation.from_proto,

@@ -135,6 +135,9 @@ class Explanation:
     image_height: int
     """Height of the image as sent, pixels."""
 
+    views: tuple[Heatmap, ...] = ()
+    """The maps that `heatmap` is the average of, where they were asked for."""
+
     @classmethod
     def from_proto(cls, response: saliency_pb2.ExplainImageResponse) -> Self:
         """From the wire."""
@@ -147,4 +150,5 @@ class Explanation:
             method=ExplainMethod(word_of(saliency_pb2.ExplainMethod, response.method) or "cam"),
             image_width=response.image_width,
             image_height=response.image_height,
+            views=tuple(map(Heatmap.from_proto, response.views)),
         )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mekiki.cli.annotation import annotate, calibrate_boxes
 from mekiki.cli.augmentation import augment, compose
 from mekiki.cli.codes import EPILOG, ExitCode
 from mekiki.cli.context import context
@@ -16,7 +17,7 @@ from mekiki.cli.detectors import calibrate, enroll, forget, promote, rollback
 from mekiki.cli.encoding import encode
 from mekiki.cli.evaluation import evaluate
 from mekiki.cli.export import export
-from mekiki.cli.models import annotate, classify, explain, score
+from mekiki.cli.models import classify, explain, score
 from mekiki.cli.reviewing import review
 from mekiki.cli.showcase import demo, sample_parts
 from mekiki.cli.state import ops, status
@@ -37,6 +38,7 @@ MODELS = (enroll, forget, calibrate, promote, rollback, score, evaluate, trials,
 PAGES = (review,)
 for command in (*DATA, *MODELS, *PAGES, status, demo):
     app.command(epilog=EPILOG)(command)
+app.command("calibrate-boxes", epilog=EPILOG)(calibrate_boxes)
 app.command("sample-parts", epilog=EPILOG)(sample_parts)
 app.add_typer(train, name="train")
 app.add_typer(ops, name="ops")

@@ -1,20 +1,22 @@
-"""Commands that ask models: score, classify, explain, annotate."""
+"""Commands that ask models: score, classify, explain."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mekiki import Classification, ExplainMethod, Explanation, FitMethod, FitOptions, ItemFilter, ScoredImage
+from mekiki import Classification, ExplainMethod, Explanation, ScoredImage
 from mekiki.cli.codes import ExitCode
-from mekiki.cli.datasets import DatasetName, Labels, Splits
 from mekiki.cli.detectors import Category, DetectorName
 from mekiki.cli.folder import list_images
 from mekiki.cli.frames import Gallery, paint_all
-from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
+from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, session
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")]
 ClassifierName = Annotated[str, typer.Argument(metavar="CLASSIFIER", help="Name of the classifier.")]
+Scales = Annotated[
+    list[float] | None, typer.Option(help="Scale of the network's input to average over, 1 by itself; may be repeated.")
+]
 
 
 def score(
@@ -63,13 +65,15 @@ def classify(
         gallery.show(f"asking {classifier}", client.saliency.classify_images(classifier, gallery.frames()))
 
 
-def explain(
+def explain(  # noqa: PLR0913 -- a command's options
     classifier: ClassifierName,
     images: Images,
     *,
     out: Annotated[Path, typer.Option(help="Folder for the images with their heat maps over them.")],
     label: Annotated[str, typer.Option(help="What to explain; default the most probable label.")] = "",
     method: Annotated[ExplainMethod | None, typer.Option(help="Default CAM where the head allows it.")] = None,
+    scale: Scales = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average over mirror images, too.")] = False,
     address: Address = DEFAULT_ADDRESS,
     json: Json = False,
 ) -> None:
@@ -80,37 +84,8 @@ def explain(
 
     with session(address, json=json) as (client, output):
         gallery = Gallery(output, list_images(images), row)
-        answers = client.saliency.explain_images(classifier, gallery.frames(), label=label, method=method)
+        answers = client.saliency.explain_images(
+            classifier, gallery.frames(), label=label, method=method, scales=scale or (), flip=flip
+        )
         gallery.show(f"asking {classifier}", answers)
         paint_all(out, {path: (said.heatmap, 1.0) for path, said in gallery.values.items()}, output)
-
-
-def annotate(  # noqa: PLR0913 -- a command's options
-    classifier: ClassifierName,
-    dataset: DatasetName,
-    *,
-    use_labels: Annotated[bool, typer.Option("--use-labels", help="Look for each item's own label.")] = False,
-    skip: Annotated[list[str] | None, typer.Option(help="Items with this label get no box; may be repeated.")] = None,
-    method: Annotated[FitMethod, typer.Option(help="How a box is searched.")] = FitMethod.EXACT,
-    threshold: Annotated[float | None, typer.Option(help="Share of a map's maximum; default 0.3.")] = None,
-    split: Splits = None,
-    label: Labels = None,
-    address: Address = DEFAULT_ADDRESS,
-    json: Json = False,
-) -> None:
-    """Draw boxes on the items of a data set, from labels alone."""
-    wanted = ItemFilter(dataset, labels=label or (), splits=split or ())
-    options = FitOptions(method=method, threshold=threshold)
-    with session(address, json=json) as (client, output):
-        operation = client.boxfit.annotate_dataset(
-            classifier, wanted, use_item_labels=use_labels, skip_labels=skip or (), options=options
-        )
-        done = follow(operation, output, f"annotating {dataset}")
-        output.say(
-            f"{done.annotated_count} annotated, {done.needs_review_count} of them to be reviewed, "
-            f"{done.skipped_count} skipped, {len(done.failures)} failed"
-        )
-        output.table(["failed", "reason"], done.failures.items())
-        output.value(done)
-        if done.failures:
-            raise typer.Exit(ExitCode.REFUSED)
