@@ -607,7 +607,7 @@ def test_boxes_are_calibrated_into_a_file_that_annotating_takes(server, mekiki, 
 
 
 def test_a_file_that_is_no_calibration_is_refused_by_name(mekiki, tmp_path):
-    for text in ("{", "[]", '{"labels": 3}', '{"unknown": 1}'):
+    for text in ("{", "{}", "[]", '{"labels": 3}', '{"unknown": 1}'):
         (tmp_path / "broken.json").write_text(text)
         result = mekiki("annotate", "kinds", "parts", "--calibration", tmp_path / "broken.json")
         assert result.exit_code != 0

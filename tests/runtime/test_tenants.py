@@ -40,7 +40,7 @@ OWN, FOREIGN = (
 NO_NAMES = {
     "annotation_id", "backbone", "category", "encoding_id", "etag", "group", "id", "item_id", "item_ids", "label",
     "labels", "layer", "normal_labels", "page_token", "paths", "reference_item_id", "reference_splits", "sha256",
-    "skip_labels", "source", "split", "splits",
+    "skip_labels", "source", "split", "splits", "wanted_labels",
 }  # fmt: skip
 
 

@@ -132,9 +132,12 @@ class BoxCalibration:
             ValueError: it is no calibration; names the file.
         """
         try:
-            return cls.from_proto(json_format.Parse(path.read_text(), boxfit_pb2.BoxCalibration()))
+            calibration = json_format.Parse(path.read_text(), boxfit_pb2.BoxCalibration())
         except (json_format.ParseError, ValueError) as error:
             raise ValueError(f"{path}: is no calibration of boxes ({error})") from error
+        if not calibration.model.name:  # an empty list, too, is read as a message without fields
+            raise ValueError(f"{path}: is no calibration of boxes (it names no classifier)")
+        return cls.from_proto(calibration)
 
 
 @dataclass(frozen=True)
