@@ -51,6 +51,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "Prepare": Verb(60),
         "Classify": Verb(60),
         "Explain": Verb(60),
+        "Detect": Verb(60),
         "Fit": Verb(60),
         "Annotate": Verb(120),
         "Score": Verb(60),
