@@ -77,7 +77,9 @@ def read_question(request: saliency_pb2.ExplainImageRequest) -> Question:
     return Question(request.label, method, request.layer, request.heatmap_side)
 
 
-def read_page(request: saliency_pb2.ListClassifiersRequest, names: list[str]) -> tuple[list[str], str]:
+def read_page(
+    request: saliency_pb2.ListClassifiersRequest | saliency_pb2.ListObjectDetectorsRequest, names: list[str]
+) -> tuple[list[str], str]:
     """Give the names of the page asked for, and the token of the next page, "" after the last."""
     if not 0 <= request.page_size <= MAX_PAGE_SIZE:
         raise InvalidArgument("page_size", f"must be 0 to {MAX_PAGE_SIZE}, is {request.page_size}")

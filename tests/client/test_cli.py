@@ -63,7 +63,7 @@ def test_the_commands_are_those_that_were_promised():
     promised = (
         "push pull encode compact verify train score annotate explain classify export ops status sample-parts demo"
     )
-    added = "evaluate trials enroll forget calibrate promote rollback delete context augment compose"
+    added = "evaluate trials enroll forget calibrate promote rollback delete context augment compose detect"
     assert names == set(f"{promised} {added}".split())
 
 

@@ -27,6 +27,7 @@ from mekiki._values.anomaly import (
 )
 from mekiki._values.boxfit import AnnotatedDataset, AnnotatedImage, BoxFit, FitMethod, FitOptions, MapLike
 from mekiki._values.dataset import Compaction, Damage, Dataset, ItemFilter, ItemsLike, Verification
+from mekiki._values.detection import DetectedObject, Detection, ObjectDetector
 from mekiki._values.encoding import (
     AlignmentMethod,
     BackgroundRemoval,
@@ -92,6 +93,8 @@ __all__ = [
     "Credentials",
     "Damage",
     "Dataset",
+    "DetectedObject",
+    "Detection",
     "Detector",
     "Drift",
     "EncodedCategory",
@@ -125,6 +128,7 @@ __all__ = [
     "MetricRecipe",
     "ModelRef",
     "NewItem",
+    "ObjectDetector",
     "Operation",
     "PadimEngine",
     "PatchEngine",

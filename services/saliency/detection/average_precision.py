@@ -1,4 +1,4 @@
-"""Average precision of detections, as COCO counts it (Lin et al., "Microsoft COCO", ECCV 2014, and its evaluation page).
+"""Average precision of detections, as COCO counts it (Lin et al., "Microsoft COCO", ECCV 2014, and its web page).
 
 Detections of a label are taken by falling score, over all images; each takes the free true box of its label and image
 with the highest IoU, if that reaches the threshold. Precision is made monotone and averaged at 101 recalls. Labels
@@ -62,10 +62,11 @@ def compute_ious(first: Boxes, second: Boxes) -> npt.NDArray[np.float64]:
     """Intersection over union of every pair, (n, 4) and (m, 4) → (n, m)."""
     one, two = first.astype(np.float64)[:, None], second.astype(np.float64)[None]
     sides = np.minimum(one[..., 2:], two[..., 2:]) - np.maximum(one[..., :2], two[..., :2])
-    shared = np.prod(np.maximum(sides, 0), axis=2)
+    shared: npt.NDArray[np.float64] = np.prod(np.maximum(sides, 0), axis=2)
     areas = [np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=2) for boxes in (one, two)]
     union = areas[0] + areas[1] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    ious: npt.NDArray[np.float64] = shared / np.maximum(union, 1e-12)
+    return ious
 
 
 def _measure_class(truths: Sequence[Truth], found: Sequence[Found], number: int) -> list[float]:

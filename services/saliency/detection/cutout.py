@@ -47,7 +47,8 @@ def cut_out(picture: Pixels, box: npt.NDArray[np.float32]) -> Cutout | None:
     pixels = np.ascontiguousarray(around[rows, columns])
     if outline is None:
         return Cutout(pixels, _soften_box(*pixels.shape[:2]), outlined=False)
-    return Cutout(pixels, cv2.GaussianBlur(outline[rows, columns].astype(np.float32), (3, 3), 0), outlined=True)
+    alpha = np.asarray(cv2.GaussianBlur(outline[rows, columns].astype(np.float32), (3, 3), 0), np.float32)
+    return Cutout(pixels, alpha, outlined=True)
 
 
 def _outline(around: Pixels, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
@@ -61,10 +62,10 @@ def _outline(around: Pixels, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bo
     distance = cv2.GaussianBlur(distance, (3, 3), 0)
     threshold, _ = cv2.threshold(distance[inside], 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     mask = ((distance > min(threshold, 80)) & inside).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    mask = _keep_largest(mask)
-    return mask.astype(np.bool_) if _is_sensible(mask, inside) else None
+    opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    closed = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    largest = _keep_largest(np.asarray(closed, np.uint8))
+    return largest.astype(np.bool_) if _is_sensible(largest, inside) else None
 
 
 def _keep_largest(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -72,7 +73,7 @@ def _keep_largest(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     if count < 2:
         return mask
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    return (parts == largest).astype(np.uint8)
+    return np.asarray(parts == largest, np.uint8)
 
 
 def _is_sensible(mask: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_]) -> bool:
@@ -103,7 +104,8 @@ def turn(cutout: Cutout, angle: float, scale: float) -> Cutout:
     pixels, alpha = _shrink_first(cutout, scale)
     matrix[:, :2] *= width / alpha.shape[1], height / alpha.shape[0]
     turned = cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return _trim(Cutout(turned, cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR), outlined=True))
+    share = cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR)
+    return _trim(Cutout(np.asarray(turned, np.uint8), np.asarray(share, np.float32), outlined=True))
 
 
 def _shrink_first(cutout: Cutout, scale: float) -> tuple[Pixels, npt.NDArray[np.float32]]:

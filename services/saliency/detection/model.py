@@ -1,53 +1,23 @@
-"""A trained object detector: which objects are in an image, and where. Frozen once constructed, safe for any threads."""
+"""A trained object detector: what is in an image, and where. Frozen once constructed, safe for any threads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torchvision.ops import nms
 
-from services.runtime.errors import DataLoss, InvalidArgument
+from services.runtime.errors import DataLoss
 from services.saliency import bundle
 from services.saliency.detection.average_precision import Found
 from services.saliency.detection.letterbox import Letter, fit_into_square, map_back
-from services.saliency.detection.network import (
-    LEAST_SCORE,
-    MOST_DETECTIONS,
-    DetectionNetwork,
-    build_detection_network,
-)
+from services.saliency.detection.network import DetectionNetwork, build_detection_network
+from services.saliency.detection.objects import DetectedObject, Wanted
 from services.saliency.pictures import Pixels
 
-DEFAULT_MIN_SCORE = 0.3
-DEFAULT_MAX_OBJECTS = 100
 CUDA_BATCH = 8  # pictures a forward pass, always; short batches are filled up
 SAME_PLACE_IOU = 0.75  # from here on two boxes of different labels are two names for one object: the surer one stays
 _FORMAT = 1  # of the saved form; a reader refuses what it does not know
-
-
-@dataclass(frozen=True)
-class DetectedObject:
-    """An object that was found; the box is half open, in pixels of the image as sent."""
-
-    box: tuple[int, int, int, int]
-    label: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which of the objects found are told: those of this score or more, and the surest of them."""
-
-    min_score: float = DEFAULT_MIN_SCORE
-    max_objects: int = DEFAULT_MAX_OBJECTS
-
-    def __post_init__(self) -> None:
-        if not LEAST_SCORE <= self.min_score <= 1:
-            raise InvalidArgument("min_score", f"must be {LEAST_SCORE:g} to 1, is {self.min_score:g}")
-        if not 1 <= self.max_objects <= MOST_DETECTIONS:
-            raise InvalidArgument("max_objects", f"must be 1 to {MOST_DETECTIONS}, is {self.max_objects}")
 
 
 class ObjectDetector:
@@ -103,7 +73,10 @@ class ObjectDetector:
         chosen = np.flatnonzero(found.scores >= wanted.min_score)[: wanted.max_objects]
         boxes = map_back(found.boxes[chosen], letter.scale, shape[1], shape[0])
         told = zip(boxes.tolist(), found.classes[chosen], found.scores[chosen], strict=True)
-        return [DetectedObject(tuple(box), self.labels[number], float(score)) for box, number, score in told]
+        return [
+            DetectedObject((left, top, right, bottom), self.labels[number], float(score))
+            for (left, top, right, bottom), number, score in told
+        ]
 
 
 def detect_in_pictures(network: DetectionNetwork, pictures: Sequence[Pixels]) -> list[Found]:

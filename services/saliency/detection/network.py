@@ -22,14 +22,13 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from services.runtime.errors import InvalidArgument
 from services.saliency.backbones import SMALL, build_network
+from services.saliency.detection.objects import LEAST_SCORE, MOST_OBJECTS
 from services.saliency.network import Network
 
 STRIDES = (8, 16, 32)
 CHANNELS = 96  # of the pyramid, a multiple of 32 for the heads' group norm
 TOWER_CONVOLUTIONS = 2  # of each head; four in the paper
-LEAST_SCORE = 0.01  # detections below it are dropped before any is compared with another
 SUPPRESSION_IOU = 0.6  # of the same label; the paper's
-MOST_DETECTIONS = 300
 MOST_CANDIDATES = 500  # of each map
 
 Target = dict[str, torch.Tensor]
@@ -102,7 +101,8 @@ class DetectionNetwork:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return next(self.module.parameters()).device
+        device: torch.device = next(self.module.parameters()).device
+        return device
 
     def compute_losses(self, pictures: torch.Tensor, targets: list[Target]) -> dict[str, torch.Tensor]:
         """Losses by name: pictures (n, 3, s, s) in [0, 1]; a target is boxes (m, 4) and labels (m,).
@@ -145,13 +145,14 @@ def _build_pyramid(network: Network) -> Pyramid:
     if network.backbone == SMALL:
         network.module.set_submodule(network.last_layer, nn.Identity())
         return Pyramid(SmallBody(network), [int(network.module.num_features)])  # type: ignore[arg-type]
-    levels = {level["reduction"]: index for index, level in enumerate(network.module.feature_info)}  # type: ignore[union-attr,arg-type]
+    info = list(getattr(network.module, "feature_info", []))
+    levels = {level["reduction"]: index for index, level in enumerate(info)}
     lacking = [str(stride) for stride in STRIDES if stride not in levels]
     if lacking or not hasattr(network.module, "forward_intermediates"):
         told = ", ".join(lacking) or "any"
         raise InvalidArgument("backbone", f"must have maps of stride 8, 16 and 32; {network.backbone!r} lacks {told}")
     indices = [levels[stride] for stride in STRIDES]
-    widths = [network.module.feature_info[index]["num_chs"] for index in indices]  # type: ignore[index]
+    widths = [int(info[index]["num_chs"]) for index in indices]
     # What lies behind the last map would be saved with every detector, and read by none.
     network.module.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)  # type: ignore[operator]
     return Pyramid(TimmBody(network, indices), widths)
@@ -171,7 +172,7 @@ def _build_fcos(pyramid: Pyramid, network: Network, classes: int) -> FCOS:
         head=FCOSHead(CHANNELS, 1, classes, TOWER_CONVOLUTIONS),
         score_thresh=LEAST_SCORE,
         nms_thresh=SUPPRESSION_IOU,
-        detections_per_img=MOST_DETECTIONS,
+        detections_per_img=MOST_OBJECTS,
         topk_candidates=MOST_CANDIDATES,
         _skip_resize=True,
     )
@@ -194,5 +195,3 @@ def _thaw(module: nn.Module, learning: Sequence[nn.Parameter]) -> None:
         parameter.requires_grad_(False)
     for parameter in learning:
         parameter.requires_grad_()
-
-

@@ -101,5 +101,3 @@ class Epoch:
     def rank(self) -> tuple[float, float, int]:
         """The higher, the better; of equals the later one, which saw more."""
         return (self.mean_average_precision, self.mean_average_precision_50, self.number)
-
-

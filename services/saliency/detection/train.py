@@ -20,7 +20,7 @@ import torch
 from services.runtime.errors import InvalidArgument
 from services.saliency.detection.average_precision import Truth, measure_precision
 from services.saliency.detection.compose import Composer, Picture
-from services.saliency.detection.model import detect_in_pictures, to_tensor
+from services.saliency.detection.model import ObjectDetector, detect_in_pictures, to_tensor
 from services.saliency.detection.network import DetectionNetwork, build_detection_network
 from services.saliency.detection.recipe import Epoch, PictureSet, Recipe, Watch
 from services.saliency.detection.state import (
@@ -47,9 +47,9 @@ PHASE = "training the object detector"
 
 @dataclass(frozen=True)
 class Training:
-    """A trained network, still on the training's device, and how it came about."""
+    """A trained detector, still on the training's device, and how it came about."""
 
-    network: DetectionNetwork
+    detector: ObjectDetector
     split_by: str
     train_count: int
     validation_count: int
@@ -98,7 +98,8 @@ def train_object_detector(
     boxes = sum(len(data.classes[item]) for item in course.training)
     counts = len(course.training), int(split.held_out.sum()), boxes
     best = max(state.history, key=lambda epoch: epoch.rank)
-    return Training(course.network, split.by, *counts, best, state.history)
+    detector = ObjectDetector(course.network, data.labels, device)
+    return Training(detector, split.by, *counts, best, state.history)
 
 
 def _split(data: PictureSet, recipe: Recipe) -> Split:
@@ -116,7 +117,9 @@ def _open_course(
 ) -> _Course:
     training, held_out = np.flatnonzero(~split.held_out), np.flatnonzero(split.held_out)
     if not any(len(data.classes[item]) for item in training):
-        raise InvalidArgument("items", "must leave items with boxes to learn from when some are held out; there are none")
+        raise InvalidArgument(
+            "items", "must leave items with boxes to learn from when some are held out; there are none"
+        )
     size = int(data.pixels.shape[1])
     network = build_detection_network(
         recipe.backbone, len(data.labels), input_size=size, weights=weights, seed=recipe.seed
@@ -188,7 +191,9 @@ def _take_step(network: DetectionNetwork, optimiser: torch.optim.Optimizer, batc
         {"boxes": torch.from_numpy(made.boxes).to(device), "labels": torch.from_numpy(made.classes).to(device)}
         for made in batch
     ]
-    loss = torch.stack(list(network.compute_losses(to_tensor([made.pixels for made in batch], device), targets).values()))
+    loss = torch.stack(
+        list(network.compute_losses(to_tensor([made.pixels for made in batch], device), targets).values())
+    )
     optimiser.zero_grad(set_to_none=True)
     loss.sum().backward()  # type: ignore[no-untyped-call]
     learning = [*network.fresh.values(), *network.pretrained.values()]

@@ -12,6 +12,7 @@ from mekiki.cli.codes import EPILOG, ExitCode
 from mekiki.cli.context import context
 from mekiki.cli.datasets import compact, pull, push, verify
 from mekiki.cli.deletion import delete
+from mekiki.cli.detection import detect
 from mekiki.cli.detectors import calibrate, enroll, forget, promote, rollback
 from mekiki.cli.encoding import encode
 from mekiki.cli.evaluation import evaluate
@@ -31,7 +32,7 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 DATA = (push, pull, encode, compact, verify, export, augment, compose)
-MODELS = (enroll, forget, calibrate, promote, rollback, score, evaluate, trials, classify, explain, annotate)
+MODELS = (enroll, forget, calibrate, promote, rollback, score, evaluate, trials, classify, explain, annotate, detect)
 for command in (*DATA, *MODELS, status, demo):
     app.command(epilog=EPILOG)(command)
 app.command("sample-parts", epilog=EPILOG)(sample_parts)
