@@ -70,8 +70,8 @@ def gather_boxed_items(
         for read in _read_chosen(codec, wanted, plan):
             if read.error is not None:
                 damaged.append(read.item.item_id)
-                continue
-            spool.write(pictures.add(read, plan.marks[read.item.item_id], size))
+            else:
+                spool.write(pictures.add(read, plan.marks[read.item.item_id], size))
             report(PHASE, len(pictures.groups) + len(damaged), len(plan.marks), damaged_items=len(damaged))
         spool.flush()
         shape = (len(pictures.groups), size, size, 3)
