@@ -129,21 +129,22 @@ def _detect_in_items(
 ) -> None:
     described = [read.item for read in client.codec.read_items(items, metadata_only=True)]
     answers = client.saliency.detect_objects_in_images(detector, _refer(items.dataset, described), min_score=min_score)
-    rows, failed, written = [], 0, 0
+    rows, written = [], 0
     with output.bar(f"asking {detector}") as bar:
         for number, (item, answer) in enumerate(zip(described, answers, strict=True), 1):
-            if answer.error is not None:
-                failed += 1
-                output.warn(f"{item.item_id}: {answer.error.message}")
+            try:
+                found = answer.value
+                written += propose and write_proposals(client, items.dataset, item, found)
+            except errors.MekikiError as error:
+                output.warn(f"{item.item_id}: {error.message}")
                 continue
-            rows.append({"item": item.item_id, **_row(answer.value)})
-            output.value({"item": item.item_id} | to_plain(answer.value))
-            written += propose and write_proposals(client, items.dataset, item, answer.value)
+            rows.append([item.item_id, str(len(found.objects)), count_labels(found)])
+            output.value({"item": item.item_id} | to_plain(found))
             bar.show(number, len(described))
-    output.table(["item", "objects", "labels"], ([str(cell) for cell in row.values()] for row in rows))
+    output.table(["item", "objects", "labels"], rows)
     if propose:
         output.say(f"proposals written to {written} of {len(rows)} items; the others hold accepted boxes")
-    if failed:
+    if len(rows) < len(described):
         raise typer.Exit(ExitCode.REFUSED)
 
 
