@@ -28,7 +28,7 @@ from services.saliency.network import Network
 STRIDES = (8, 16, 32)
 CHANNELS = 96  # of the pyramid, a multiple of 32 for the heads' group norm
 TOWER_CONVOLUTIONS = 2  # of each head; four in the paper
-SUPPRESSION_IOU = 0.6  # of the same label; the paper's
+SUPPRESSION_IOU = 0.5  # of the same label; 0.6 in the paper, where people stand before each other
 MOST_CANDIDATES = 500  # of each map
 
 Target = dict[str, torch.Tensor]
