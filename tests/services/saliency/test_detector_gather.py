@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_codec import DATASET, FakeItem, open_codec
+from fake_codec import DATASET, FakeCodec, FakeItem, open_codec
 
 import mekiki
 from mekiki import Annotation, AnnotationState, Box
@@ -34,15 +34,15 @@ ITEMS = [
 ]
 
 
-async def gather(serve, items=ITEMS, *, include_proposed=False, limit=100, reports=None):
-    address = await serve([open_codec(items)])
+async def gather(serve, items=ITEMS, *, include_proposed=False, limit=100, reports=None, codec=None):
+    address = await serve([open_codec(items, codec)])
     note = reports.append if reports is not None else lambda _: None
 
     def work():
-        with mekiki.Client(address) as codec:
+        with mekiki.Client(address) as client:
             wanted = types_pb2.ItemFilter(dataset=DATASET, form=types_pb2.ITEM_FORM_PREPARED)
             return gather_boxed_items(
-                codec,
+                client,
                 wanted,
                 64,
                 limit,
@@ -60,6 +60,21 @@ async def test_only_accepted_boxes_count_and_what_nobody_knows_is_left_out(serve
     assert data.labels == ("nut",)
     assert [classes.tolist() for classes in data.classes] == [[0], []]
     assert gathered.left_out_count == 2
+
+
+class WatchedCodec(FakeCodec):
+    forms = ()
+
+    async def ReadItems(self, request, context):  # noqa: N802
+        self.forms = (*self.forms, request.items.form)
+        async for answer in super().ReadItems(request, context):
+            yield answer
+
+
+async def test_pixels_are_the_original_ones_for_that_is_where_boxes_are(serve):
+    codec = WatchedCodec(ITEMS)
+    await gather(serve, codec=codec)
+    assert set(codec.forms) == {types_pb2.ITEM_FORM_ORIGINAL}
 
 
 async def test_boxes_come_in_pixels_of_the_square(serve):

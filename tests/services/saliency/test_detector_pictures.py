@@ -29,8 +29,8 @@ def test_a_box_comes_back_to_where_it_was_in_the_image():
 
 
 def test_boxes_beyond_the_image_are_cut_off_and_hold_a_pixel_at_least():
-    boxes = np.array([[-9, -9, 99, 99], [9.9, 9.9, 9.9, 9.9], [50, 50, 60, 60]], np.float32)
-    assert map_back(boxes, 1.0, 10, 8).tolist() == [[0, 0, 10, 8], [9, 7, 10, 8], [9, 7, 10, 8]]
+    boxes = np.array([[-9, -9, 99, 99], [4.2, 4.2, 4.3, 4.3], [50, 50, 60, 60]], np.float32)
+    assert map_back(boxes, 1.0, 10, 8).tolist() == [[0, 0, 10, 8], [4, 4, 5, 5], [9, 7, 10, 8]]
 
 
 def test_an_image_of_another_kind_is_refused_by_name():
