@@ -28,11 +28,11 @@ _METHODS = {
 _METHOD_NUMBERS = {method: number for number, method in _METHODS.items()}
 
 
-def read_name(name: str) -> str:
-    """Give a classifier's name. Raises InvalidArgument where it is none."""
+def read_name(name: str, field: str = "classifier") -> str:
+    """Give the name of a classifier, or of what `field` names. Raises InvalidArgument where it is none."""
     if not NAME.fullmatch(name):
         pattern = "a letter or digit, then up to 62 letters, digits, '-', '_' or '.'"
-        raise InvalidArgument("classifier", f"must be {pattern}, is {name!r}")
+        raise InvalidArgument(field, f"must be {pattern}, is {name!r}")
     return name
 
 

@@ -8,7 +8,7 @@ learnt from the true boxes of all pictures: what better boxes would bring.
 Everything lies in a house of its own under build/bench/object_detector, so that a bench that was interrupted goes on:
 what was annotated and trained stays. Writes box plots and pictures of the same scene at each size there.
 
-STUDIES (rendered,boltnut,steel), SIZES, SEEDS, PICTURES (seen in a training), INPUT (pixels) choose less.
+STUDIES (rendered,boltnut,steel), SIZES, SEEDS, LABELLED, PICTURES (seen in a training), INPUT (pixels) choose less.
 """
 
 import json
@@ -32,7 +32,7 @@ SIZES = [int(size) for size in os.environ.get("SIZES", "100,500,1000,2500").spli
 SEEDS = range(int(os.environ.get("SEEDS", "3")))
 PICTURES = int(os.environ.get("PICTURES", "4000"))
 INPUT = int(os.environ.get("INPUT", "320"))
-LABELLED = 400  # pictures that the classifier learns from
+LABELLED = int(os.environ.get("LABELLED", "400"))  # pictures that the classifier learns from
 VALIDATION = 0.2
 SHOWN = 2  # scenes of each study that are drawn at every size
 ROOM_S = 4 * 3600.0

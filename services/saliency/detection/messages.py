@@ -15,17 +15,12 @@ from services.saliency.detection.recipe import (
     Recipe,
     find_default_size,
 )
-from services.saliency.messages import NAME
-
-FIELD = "object_detector"
+from services.saliency.messages import read_name as read_any_name
 
 
 def read_name(name: str) -> str:
     """Give an object detector's name. Raises InvalidArgument where it is none."""
-    if not NAME.fullmatch(name):
-        pattern = "a letter or digit, then up to 62 letters, digits, '-', '_' or '.'"
-        raise InvalidArgument(FIELD, f"must be {pattern}, is {name!r}")
-    return name
+    return read_any_name(name, "object_detector")
 
 
 def read_recipe(request: saliency_pb2.TrainObjectDetectorRequest) -> Recipe:
