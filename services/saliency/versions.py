@@ -2,6 +2,7 @@
 
     catalogue/0000...1.json, ...        what there is: one manifest over all models of a kind
     tensors/<name>/<token>.safetensors  written once, never changed
+    tensors/<name>/<token>.assessment   likewise, beside it where there is one: how it did on what was held out
 
 A version exists from the moment its manifest does; tensors without one are nobody's, and are swept. Each kind of model
 has such folders of its own.
@@ -47,6 +48,15 @@ class Version(Generic[A]):
     operation: str
     about: A
 
+    @property
+    def assessment_key(self) -> str:
+        """Where its assessment is, if it has one."""
+        return _name_assessment(self.key)
+
+
+def _name_assessment(key: str) -> str:
+    return key.removesuffix(".safetensors") + ".assessment"
+
 
 @dataclass(frozen=True)
 class Versions(Generic[A]):
@@ -65,13 +75,15 @@ class Versions(Generic[A]):
         if name not in self.log.latest().body:
             self.log.update(lambda body: {name: _nothing(), **body})
 
-    def add(self, name: str, about: A, tensors: bytes, operation: str) -> Version[A]:
+    def add(self, name: str, about: A, tensors: bytes, operation: str, assessment: bytes = b"") -> Version[A]:
         """Add the next version, durable on return. Done twice for one operation, the second time changes nothing."""
         known = self._find_made_by(name, operation)
         if known is not None:
             return known
         key = f"tensors/{name}/{secrets.token_hex(16)}.safetensors"
         self.store.create(key, tensors)
+        if assessment:
+            self.store.create(_name_assessment(key), assessment)
         self.log.update(lambda body: _append(body, name, key, operation, dataclasses.asdict(about)))
         return self.read().find(name)
 
@@ -81,6 +93,7 @@ class Versions(Generic[A]):
         self.log.update(lambda body: _empty(body, name, self.kind.noun))
         for entry in known:  # of a training that ends just now, the sweep takes care
             self.store.delete(entry.key)
+            self.store.delete(entry.assessment_key)
 
     def load(self, entry: Version[A]) -> bytes:
         """Read a version's tensors. Raises NotFound where it was deleted since."""
@@ -88,6 +101,13 @@ class Versions(Generic[A]):
             return self.store.get(entry.key)
         except NotFound as error:
             raise NotFound(self.kind.noun, entry.name) from error
+
+    def load_assessment(self, entry: Version[A]) -> bytes:
+        """Read how a version did on what was held out; b"" where nothing is known."""
+        try:
+            return self.store.get(entry.assessment_key)
+        except NotFound:
+            return b""
 
     def _find_made_by(self, name: str, operation: str) -> Version[A] | None:
         entries = self.read().versions(name)
@@ -129,9 +149,10 @@ class View(Generic[A]):
 
 
 def list_tensors(newest: Body, settled: Body) -> set[str]:
-    """The keys of all tensors that either state of a catalogue names, for the sweep."""
+    """The keys of all tensors, and of the assessments beside them, that either state of a catalogue names."""
     shelves = [shelf for body in (newest, settled) for shelf in body.values()]
-    return {version["key"] for shelf in shelves for version in shelf["versions"]}
+    keys = {version["key"] for shelf in shelves for version in shelf["versions"]}
+    return keys | set(map(_name_assessment, keys))
 
 
 def _nothing() -> Body:

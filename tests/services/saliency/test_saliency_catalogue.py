@@ -77,6 +77,15 @@ def test_announcing_changes_nothing_about_one_that_serves(catalogue):
     assert catalogue.read().find("parts").version == 1
 
 
+def test_an_assessment_lies_beside_its_version_and_goes_with_it(catalogue):
+    with_one = catalogue.add("parts", ABOUT, b"x", "op-1", b"how it did")
+    without = catalogue.add("parts", ABOUT, b"y", "op-2")
+    assert (catalogue.load_assessment(with_one), catalogue.load_assessment(without)) == (b"how it did", b"")
+    assert len(catalogue.store.list("tensors")) == 3
+    catalogue.delete("parts")
+    assert catalogue.store.list("tensors") == []
+
+
 async def test_a_shelf_loads_each_version_once_and_keeps_the_latest_asked(catalogue, classifier):
     tensors = classifier.save()
     for name in ("a", "b", "c"):
