@@ -20,8 +20,8 @@ INPUT_SIZE_STEP = 32
 DEFAULT_INPUT_SIZE = 320
 SMALL_INPUT_SIZE = 128
 
-PICTURES_SEEN = 8000
-"""In a training of default length: a quarter of an hour on a core, whether they come from few items or many."""
+PICTURES_SEEN = 4000
+"""In a training of default length: some ten minutes on a core, whether they come from few items or many."""
 FEWEST_EPOCHS, MOST_DEFAULT_EPOCHS = 4, 100
 
 

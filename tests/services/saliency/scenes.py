@@ -46,7 +46,13 @@ SMALL = Recipe(backbone="small", epochs=50, learning_rate=0.005, batch_size=4)
 
 
 def train_on(data: PictureSet, recipe: Recipe = SMALL, watch: Watch | None = None) -> Training:
-    return train_object_detector(data, recipe, weights=None, device=torch.device("cpu"), watch=watch or Watch())
+    """On one thread: so small a network waits longer for a second one than it gains."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train_object_detector(data, recipe, weights=None, device=torch.device("cpu"), watch=watch or Watch())
+    finally:
+        torch.set_num_threads(threads)
 
 
 def measure(network, count=20, things=4, seed=99):

@@ -50,7 +50,7 @@ class AsyncDetection:
             items: two with boxes at least; one without any annotation shows what is no object. Original pixels.
             include_proposed: train on proposed boxes too, not only on accepted ones.
             backbone: of timm, with maps of stride 8, 16 and 32, or "small"; default "mobilenetv2_100".
-            epochs: rounds over the items, 1 to 500; default as many as show it 8,000 pictures, 4 to 100.
+            epochs: rounds over the items, 1 to 500; default as many as show it 4,000 pictures, 4 to 100.
             learning_rate: of what starts from nothing; default 0.001.
             batch_size: pictures a step, 1 to 64; default 8.
             input_size: side of the square an image is fitted into, pixels, a multiple of 32; default 320.
