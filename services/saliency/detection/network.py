@@ -186,7 +186,7 @@ def _find_learning(network: Network, pyramid: Pyramid) -> dict[str, nn.Parameter
     names = [level["module"] for level in network.module.feature_info if level["reduction"] == STRIDES[0]]  # type: ignore[union-attr]
     parameters = dict(pyramid.body.named_parameters())
     before = [number for number, name in enumerate(parameters) if name.startswith(f"trunk.{names[0]}.")]
-    behind = list(parameters.items())[before[-1] + 1 :] if before else []
+    behind = list(parameters.items())[before[-1] + 1 if before else 0 :]
     return {f"backbone.body.{name}": parameter for name, parameter in behind}
 
 
