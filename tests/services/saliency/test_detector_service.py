@@ -271,16 +271,16 @@ def test_a_worker_killed_in_mid_training_goes_on_from_its_checkpoint(tmp_path):
     with running_services(tmp_path, {}) as running, mekiki.Client(running.address) as client:
         push_boxed(client)
         operation = client.saliency.train_object_detector(
-            "things", "things", include_proposed=True, backbone="small", epochs=40, batch_size=4, input_size=64
+            "things", "things", include_proposed=True, backbone="small", epochs=12, batch_size=4, input_size=64
         )
-        steps = 40 * 3
+        steps = 12 * 3
 
         def reached(done):
             operation.wait(0.05)
             seen = operation.seen
             return seen.phase.startswith("training") and seen.done >= done
 
-        wait_until(lambda: reached(steps // 8), 120, "the training begins")
+        wait_until(lambda: reached(steps // 4), 120, "the training begins")
         worker = find_worker(running.pid)
         os.kill(worker.pid, signal.SIGKILL)
         before = operation.seen.done
