@@ -63,6 +63,12 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "ListClassifiers": _LINE,
         "TrainClassifier": _CHANGE,
         "DeleteClassifier": _DELETE,
+        "DetectObjects": _LINE,
+        "DetectObjectsInImages": _LINE,
+        "GetObjectDetector": _LINE,
+        "ListObjectDetectors": _LINE,
+        "TrainObjectDetector": _CHANGE,
+        "DeleteObjectDetector": _DELETE,
     },
     "mekiki.boxfit.v1.BoxfitService": {
         "FitBox": _LINE,

@@ -1,4 +1,4 @@
-"""Tenants: which names of data sets, detectors and classifiers a caller may see and touch."""
+"""Tenants: which names of data sets and models a caller may see and touch."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,9 +11,8 @@ from google.protobuf.message import Message
 from services.runtime.caller import Caller, current_caller
 from services.runtime.errors import PermissionDenied
 
-NAME_FIELDS = frozenset({"dataset", "detector", "classifier", "name"})
-"""A text field of one of these names, at any depth of a request, names a thing that belongs to a tenant; `name` is a
-ModelRef's."""
+NAME_FIELDS = frozenset({"dataset", "detector", "classifier", "object_detector"})
+"""A text field of one of these names, at any depth of a request, names a thing that belongs to a tenant."""
 
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}")
 """No dot, which separates a tenant from the rest of a name: so no tenant is part of another."""

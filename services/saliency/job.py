@@ -6,15 +6,16 @@ import mekiki
 from mekiki.saliency.v1 import saliency_pb2
 from services.runtime.logs import get_logger
 from services.runtime.neighbours import worker_options
-from services.runtime.weights import Weights, find_weights
+from services.runtime.weights import Weights
 from services.runtime.worker import Job, run_job
 from services.saliency import messages
-from services.saliency.backbones import SMALL, hub_repo
 from services.saliency.catalogue import About, Catalogue
 from services.saliency.config import SaliencySettings
+from services.saliency.detection.work import train_detector
 from services.saliency.figures import write_evaluation
 from services.saliency.gather import Gathered, gather_items
 from services.saliency.model import Classifier, choose_device
+from services.saliency.origin import find_backbone_weights, tell_origin
 from services.saliency.recipe import Recipe, Training, Watch
 from services.saliency.train import train_classifier
 
@@ -23,7 +24,7 @@ def train(request: saliency_pb2.TrainClassifierRequest, job: Job) -> saliency_pb
     """Train a classifier on items of codec and put it into the catalogue."""
     settings: SaliencySettings = job.settings
     recipe, size = messages.read_recipe(request), messages.read_input_size(request)
-    weights = _find_weights(recipe.backbone, settings)
+    weights = find_backbone_weights(recipe.backbone, settings)
     gathered = _gather(request, recipe.find_stored_size(size), job)
     device = choose_device(settings.device)
     watch = Watch(job.report, job.save_checkpoint, job.load_checkpoint())
@@ -36,12 +37,6 @@ def train(request: saliency_pb2.TrainClassifierRequest, job: Job) -> saliency_pb
     entry = catalogue.add(request.classifier, about, tensors, job.operation_name, evaluation)
     told = catalogue.load_assessment(entry)  # of a job that is done twice, the first one's
     return saliency_pb2.TrainClassifierResponse(classifier=messages.write_classifier(entry, told))
-
-
-def _find_weights(backbone: str, settings: SaliencySettings) -> Weights | None:
-    if backbone == SMALL:
-        return None
-    return find_weights(backbone, hub_repo(backbone), settings.weights_dir, allow_hub=settings.weights_hub)
 
 
 def _gather(request: saliency_pb2.TrainClassifierRequest, size: int, job: Job) -> Gathered:
@@ -58,7 +53,7 @@ def _describe(training: Training, recipe: Recipe, size: int, weights: Weights | 
         labels=training.labels,
         backbone=recipe.backbone,
         weights_source=weights.source if weights else "none",
-        weights_description=_tell_origin(recipe.backbone, weights),
+        weights_description=tell_origin(recipe.backbone, weights),
         input_size=size,
         validation_accuracy=training.best.accuracy,
         split_by=training.split_by,
@@ -71,15 +66,5 @@ def _describe(training: Training, recipe: Recipe, size: int, weights: Weights | 
     )
 
 
-def _tell_origin(backbone: str, weights: Weights | None) -> str:
-    if weights is None:
-        return (
-            "a small network trained on the given images alone; a pretrained one is more accurate: "
-            'put mobilenetv2_100.safetensors into the folder of MEKIKI_WEIGHTS_DIR and train with "mobilenetv2_100"'
-        )
-    places = {"directory": "the folder of MEKIKI_WEIGHTS_DIR", "cache": "the hub's cache", "hub": "the hub"}
-    return f"{backbone}, pretrained: {weights.path.name} from {places[weights.source]}"
-
-
 if __name__ == "__main__":
-    run_job({"TrainClassifier": train}, SaliencySettings)
+    run_job({"TrainClassifier": train, "TrainObjectDetector": train_detector}, SaliencySettings)

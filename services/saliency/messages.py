@@ -35,11 +35,11 @@ _RECIPE_NUMBERS = {name: number for number, name in _RECIPES.items()}
 _METHOD_NUMBERS = {method: number for number, method in _METHODS.items()}
 
 
-def read_name(name: str) -> str:
-    """Give a classifier's name. Raises InvalidArgument where it is none."""
+def read_name(name: str, field: str = "classifier") -> str:
+    """Give the name of a classifier, or of what `field` names. Raises InvalidArgument where it is none."""
     if not NAME.fullmatch(name):
         pattern = "a letter or digit, then up to 62 letters, digits, '-', '_' or '.'"
-        raise InvalidArgument("classifier", f"must be {pattern}, is {name!r}")
+        raise InvalidArgument(field, f"must be {pattern}, is {name!r}")
     return name
 
 
@@ -96,7 +96,9 @@ def read_question(request: saliency_pb2.ExplainImageRequest) -> Question:
     )
 
 
-def read_page(request: saliency_pb2.ListClassifiersRequest, names: list[str]) -> tuple[list[str], str]:
+def read_page(
+    request: saliency_pb2.ListClassifiersRequest | saliency_pb2.ListObjectDetectorsRequest, names: list[str]
+) -> tuple[list[str], str]:
     """Give the names of the page asked for, and the token of the next page, "" after the last."""
     if not 0 <= request.page_size <= MAX_PAGE_SIZE:
         raise InvalidArgument("page_size", f"must be 0 to {MAX_PAGE_SIZE}, is {request.page_size}")

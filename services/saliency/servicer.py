@@ -24,10 +24,13 @@ from services.runtime.sweep import open_sweeper
 from services.runtime.tenants import list_visible
 from services.saliency import figures, messages
 from services.saliency.batches import Asked, classify_batch, explain_batch, sight_batch
-from services.saliency.catalogue import Catalogue
+from services.saliency.catalogue import About, Catalogue
 from services.saliency.config import SaliencySettings
+from services.saliency.detection.catalogue import Catalogue as ObjectDetectors
+from services.saliency.detection.catalogue import open_catalogue
+from services.saliency.detection.desk import DetectionDesk
 from services.saliency.litter import list_grounds
-from services.saliency.model import Explanation, Prediction, Question, choose_device, fit_heatmap
+from services.saliency.model import Classifier, Explanation, Prediction, Question, choose_device, fit_heatmap
 from services.saliency.shelf import Shelf
 from services.saliency.triage import Sighting
 
@@ -45,6 +48,7 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         self,
         settings: SaliencySettings,
         catalogue: Catalogue,
+        object_detectors: ObjectDetectors,
         operations: Operations,
         codec: mekiki.AsyncClient,
         sweeper: Chore,
@@ -55,7 +59,10 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         self._operations = operations
         self._codec = codec
         self._reader = ImageReader(settings.max_pixels, self._fetch_item)
-        self._shelf = Shelf(catalogue, choose_device(settings.device), settings.loaded_classifiers)
+        device = choose_device(settings.device)
+        self._shelf: Shelf[About, Classifier] = Shelf(
+            catalogue, lambda data: Classifier.load(data, device), settings.loaded_classifiers
+        )
         thread = ThreadPoolExecutor(1, thread_name_prefix=SERVICE)
         self._classifying: Batcher[Asked, Prediction] = Batcher(
             "saliency.classify",
@@ -81,6 +88,8 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
             queue_limit=settings.queue_limit,
             executor=thread,
         )
+
+        self._desk = DetectionDesk(settings, object_detectors, operations, self._reader, device, thread)
 
     async def TrainClassifier(  # noqa: N802 - the contract's name
         self, request: saliency_pb2.TrainClassifierRequest, _: Context
@@ -164,6 +173,46 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         async for answer in answer_frames(request_iterator, self._filter, saliency_pb2.FilterImagesResponse, window):
             yield answer
 
+    async def TrainObjectDetector(  # noqa: N802
+        self, request: saliency_pb2.TrainObjectDetectorRequest, _: Context
+    ) -> operations_pb2.Operation:
+        """Checks the request and starts the work."""
+        return await self._desk.train(request)
+
+    async def GetObjectDetector(  # noqa: N802
+        self, request: saliency_pb2.GetObjectDetectorRequest, _: Context
+    ) -> saliency_pb2.GetObjectDetectorResponse:
+        """Describes the newest version."""
+        return await self._desk.get(request)
+
+    async def ListObjectDetectors(  # noqa: N802
+        self, request: saliency_pb2.ListObjectDetectorsRequest, _: Context
+    ) -> saliency_pb2.ListObjectDetectorsResponse:
+        """Lists the newest version of every object detector."""
+        return await self._desk.list(request)
+
+    async def DeleteObjectDetector(  # noqa: N802
+        self, request: saliency_pb2.DeleteObjectDetectorRequest, _: Context
+    ) -> saliency_pb2.DeleteObjectDetectorResponse:
+        """Deletes all versions."""
+        return await self._desk.delete(request)
+
+    async def DetectObjects(  # noqa: N802
+        self, request: saliency_pb2.DetectObjectsRequest, _: Context
+    ) -> saliency_pb2.DetectObjectsResponse:
+        """Finds the objects in one image."""
+        return await self._desk.detect(request)
+
+    async def DetectObjectsInImages(  # noqa: N802
+        self, request_iterator: AsyncIterator[saliency_pb2.DetectObjectsInImagesRequest], _: Context
+    ) -> AsyncIterator[saliency_pb2.DetectObjectsInImagesResponse]:
+        """Finds the objects in one image a frame."""
+        window = self._settings.stream_window
+        async for answer in answer_frames(
+            request_iterator, self._desk.detect, saliency_pb2.DetectObjectsInImagesResponse, window
+        ):
+            yield answer
+
     async def start(self) -> None:
         """Starts what works beside the calls."""
         self._sweeper.start()
@@ -174,6 +223,7 @@ class SaliencyServicer(saliency_pb2_grpc.SaliencyServiceServicer):
         await self._classifying.close()
         await self._sighting.close()
         await self._explaining.close()
+        await self._desk.close()
         await self._codec.close()
 
     async def _classify(self, request: saliency_pb2.ClassifyImageRequest) -> saliency_pb2.ClassifyImageResponse:
@@ -222,7 +272,7 @@ def open_service(settings: SaliencySettings) -> Service:
     operations = open_operations(SERVICE, store, settings)
     codec = mekiki.AsyncClient(settings.codec_address, options=neighbour_options(settings))
     sweeper = open_sweeper(lambda: list_grounds(store), settings.sweep_grace_s, settings.sweep_every_s)
-    servicer = SaliencyServicer(settings, Catalogue.open(store), operations, codec, sweeper)
+    servicer = SaliencyServicer(settings, Catalogue.open(store), open_catalogue(store), operations, codec, sweeper)
     return Service(
         name=SERVICE,
         descriptor=saliency_pb2.DESCRIPTOR.services_by_name["SaliencyService"],

@@ -1,45 +1,47 @@
-"""The classifiers at hand: the newest versions, loaded when first asked for, the least asked given up."""
+"""The models at hand: the newest versions, loaded when first asked for, the least asked given up."""
 
 import asyncio
 from collections import OrderedDict
-
-import torch
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from services.runtime.follower import Follower
 from services.runtime.model_metrics import MODELS
-from services.saliency.catalogue import KIND, Catalogue, Entry, View
-from services.saliency.model import Classifier
+from services.saliency.versions import A, Version, Versions, View
+
+M = TypeVar("M")
 
 FOLLOW_S = 0.5
 """How often to look for versions that other processes added."""
 
 
-class Shelf:
-    """Finds and loads classifiers for one event loop.
+class Shelf(Generic[A, M]):
+    """Finds and loads models of one kind for one event loop.
 
     Args:
         catalogue: what there is.
-        device: where classifiers compute.
+        load: makes a model of its saved bytes; it runs in a thread.
         capacity: most of them in memory.
     """
 
-    def __init__(self, catalogue: Catalogue, device: torch.device, capacity: int) -> None:
+    def __init__(self, catalogue: Versions[A], load: Callable[[bytes], M], capacity: int) -> None:
         self._catalogue = catalogue
-        self._device = device
+        self._load_model = load
         self._capacity = capacity
-        self._view = View({})
-        self._follower = Follower("classifiers", self._read, FOLLOW_S)
-        self._loads: OrderedDict[tuple[str, int], asyncio.Task[Classifier]] = OrderedDict()
+        self._kind = catalogue.kind
+        self._view = View({}, self._kind)
+        self._follower = Follower(f"{self._kind.noun}s", self._read, FOLLOW_S)
+        self._loads: OrderedDict[tuple[str, int], asyncio.Task[M]] = OrderedDict()
 
-    async def look(self) -> View:
+    async def look(self) -> View[A]:
         """Read the catalogue now."""
         await self._follower.read()
         return self._view
 
-    async def take(self, name: str) -> tuple[Entry, Classifier]:
-        """Give the newest version of a classifier, loaded.
+    async def take(self, name: str) -> tuple[Version[A], M]:
+        """Give the newest version of a model, loaded.
 
-        Raises NotFound, FailedPrecondition CLASSIFIER_UNTRAINED, DataLoss.
+        Raises NotFound, FailedPrecondition such as CLASSIFIER_UNTRAINED, DataLoss.
         """
         entry = await self._find(name)
         key = (name, entry.version)
@@ -51,15 +53,15 @@ class Shelf:
             self._give_up(next(iter(self._loads)))
         try:
             # Shielded: others may wait for the same one when this caller gives up.
-            classifier = await asyncio.shield(load)
+            model = await asyncio.shield(load)
         except Exception:
             self._give_up(key)
             raise
         if key in self._loads:
-            MODELS.meet(KIND, name)
-        return entry, classifier
+            MODELS.meet(self._kind.field, name)
+        return entry, model
 
-    async def _find(self, name: str) -> Entry:
+    async def _find(self, name: str) -> Version[A]:
         await self._follower.follow()
         if name not in self._view.names():
             await self._follower.read()
@@ -77,7 +79,7 @@ class Shelf:
     def _give_up(self, key: tuple[str, int]) -> None:
         self._loads.pop(key, None)
         if all(name != key[0] for name, _ in self._loads):
-            MODELS.forget(KIND, key[0])
+            MODELS.forget(self._kind.field, key[0])
 
-    def _load(self, entry: Entry) -> Classifier:
-        return Classifier.load(self._catalogue.load(entry), self._device)
+    def _load(self, entry: Version[A]) -> M:
+        return self._load_model(self._catalogue.load(entry))

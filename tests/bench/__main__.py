@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-_NOT_BENCHMARKS = {"__main__", "__init__", "figures", "detectors", "judging", "preparing", "boxed"}
+_NOT_BENCHMARKS = {"__main__", "__init__", "boxed", "detectors", "figures", "judging", "object_studies", "preparing"}
 
 
 def main() -> None:

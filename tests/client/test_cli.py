@@ -65,7 +65,7 @@ def test_the_commands_are_those_that_were_promised():
     )
     added = (
         "evaluate trials triage enroll forget calibrate calibrate-boxes promote rollback delete context "
-        "augment compose review"
+        "augment compose detect review"
     )
     assert names == set(f"{promised} {added}".split())
 

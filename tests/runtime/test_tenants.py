@@ -36,11 +36,11 @@ OWN, FOREIGN = (
 )
 
 # What a request says in text and is no name of a data set, detector or classifier. A new field belongs either here or,
-# with its name, to tenants.NAME_FIELDS.
+# with its name, to tenants.NAME_FIELDS. `name` is that of a calibration's classifier, which must be the request's own.
 NO_NAMES = {
     "annotation_id", "backbone", "category", "encoding_id", "etag", "group", "id", "item_id", "item_ids", "label",
-    "labels", "layer", "normal_labels", "page_token", "paths", "reference_item_id", "reference_splits", "sha256",
-    "skip_labels", "source", "split", "splits", "wanted_labels",
+    "labels", "layer", "name", "normal_labels", "page_token", "paths", "reference_item_id", "reference_splits",
+    "sha256", "skip_labels", "source", "split", "splits", "wanted_labels",
 }  # fmt: skip
 
 

@@ -46,6 +46,7 @@ from mekiki._values.classifier import (
     Mistake,
 )
 from mekiki._values.dataset import Compaction, Damage, Dataset, ItemFilter, ItemsLike, Verification
+from mekiki._values.detection import DetectedObject, Detection, ObjectDetector
 from mekiki._values.encoding import (
     AlignmentMethod,
     BackgroundRemoval,
@@ -116,6 +117,8 @@ __all__ = [
     "Credentials",
     "Damage",
     "Dataset",
+    "DetectedObject",
+    "Detection",
     "Detector",
     "Drift",
     "EncodedCategory",
@@ -157,6 +160,7 @@ __all__ = [
     "Mistake",
     "ModelRef",
     "NewItem",
+    "ObjectDetector",
     "ObjectSearch",
     "Operation",
     "PadimEngine",

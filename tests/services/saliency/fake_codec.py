@@ -20,6 +20,7 @@ class FakeItem:
     pixels: np.ndarray | None  # None: damaged
     label: str = ""
     group: str = ""
+    annotations: tuple = ()
 
 
 class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
@@ -42,6 +43,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
 
     def answer(self, item, metadata_only):
         described = codec_pb2.Item(item_id=item.item_id, labels=[item.label] if item.label else [], group=item.group)
+        described.annotations.extend(mark.to_proto() for mark in item.annotations)
         if metadata_only:
             return codec_pb2.ReadItemsResponse(item=described)
         if item.pixels is None:

@@ -7,9 +7,14 @@ import torch
 from services.runtime.errors import DataLoss, FailedPrecondition, NotFound
 from services.runtime.store import Store
 from services.saliency.catalogue import About, Catalogue
+from services.saliency.model import Classifier
 from services.saliency.shelf import Shelf
 
 ABOUT = About(("a", "b"), "small", "none", "", 48, 0.9, "image", 10, 4, 3, "2026-11-21T00:00:00+00:00")
+
+
+def load(data):
+    return Classifier.load(data, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -72,11 +77,20 @@ def test_announcing_changes_nothing_about_one_that_serves(catalogue):
     assert catalogue.read().find("parts").version == 1
 
 
+def test_an_assessment_lies_beside_its_version_and_goes_with_it(catalogue):
+    with_one = catalogue.add("parts", ABOUT, b"x", "op-1", b"how it did")
+    without = catalogue.add("parts", ABOUT, b"y", "op-2")
+    assert (catalogue.load_assessment(with_one), catalogue.load_assessment(without)) == (b"how it did", b"")
+    assert len(catalogue.store.list("tensors")) == 3
+    catalogue.delete("parts")
+    assert catalogue.store.list("tensors") == []
+
+
 async def test_a_shelf_loads_each_version_once_and_keeps_the_latest_asked(catalogue, classifier):
     tensors = classifier.save()
     for name in ("a", "b", "c"):
         catalogue.add(name, ABOUT, tensors, f"op-{name}")
-    shelf = Shelf(catalogue, torch.device("cpu"), capacity=2)
+    shelf = Shelf(catalogue, load, capacity=2)
     taken = await asyncio.gather(*(shelf.take("a") for _ in range(8)))
     assert len({id(loaded) for _, loaded in taken}) == 1
     await shelf.take("b")
@@ -91,7 +105,7 @@ async def test_a_new_version_serves_after_a_while_and_a_deleted_one_no_more(cata
     from services.saliency import shelf as shelf_module
 
     monkeypatch.setattr(shelf_module, "FOLLOW_S", 0)
-    shelf = Shelf(catalogue, torch.device("cpu"), capacity=2)
+    shelf = Shelf(catalogue, load, capacity=2)
     catalogue.add("parts", ABOUT, classifier.save(), "op-1")
     assert (await shelf.take("parts"))[0].version == 1
     catalogue.add("parts", ABOUT, classifier.save(), "op-2")
@@ -104,7 +118,7 @@ async def test_a_new_version_serves_after_a_while_and_a_deleted_one_no_more(cata
 
 async def test_a_load_that_failed_is_tried_again(catalogue, classifier):
     entry = catalogue.add("parts", ABOUT, b"torn", "op")
-    shelf = Shelf(catalogue, torch.device("cpu"), capacity=2)
+    shelf = Shelf(catalogue, load, capacity=2)
     with pytest.raises(DataLoss):
         await shelf.take("parts")
     catalogue.store.put(entry.key, classifier.save())

@@ -3,9 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from google.longrunning import operations_pb2_grpc
-
-from mekiki._async.funnel import Funnel
+from mekiki._async.detection import AsyncDetection
 from mekiki._async.operation import AsyncOperation
 from mekiki._async.streams import Travel, answer_frames, tag_frames
 from mekiki._values.classifier import FilteredImage
@@ -15,18 +13,13 @@ from mekiki._values.image import ImageLike, to_image
 from mekiki._values.saliency import Classification, Classifier, ClassifierRecipe, ExplainMethod, Explanation
 from mekiki._values.word import number_of
 from mekiki._wire import asynchronous as wire
-from mekiki.saliency.v1 import saliency_pb2, saliency_pb2_grpc
+from mekiki.saliency.v1 import saliency_pb2
 
 PAGE_SIZE = 1000
 
 
-class AsyncSaliency:
-    """Classifiers: trained from labels alone, asked what and where."""
-
-    def __init__(self, channel: wire.Channel, funnel: Funnel) -> None:
-        self._funnel = funnel
-        self._stub = saliency_pb2_grpc.SaliencyServiceStub(channel)
-        self._operations = operations_pb2_grpc.OperationsStub(channel)
+class AsyncSaliency(AsyncDetection):
+    """Classifiers: trained from labels alone, asked what and where. Object detectors: trained on boxes."""
 
     async def train_classifier(  # noqa: PLR0913 -- the fields of the request, each with the service's default
         self,

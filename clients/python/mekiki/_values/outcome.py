@@ -10,6 +10,7 @@ from mekiki._values.anomaly import Detector
 from mekiki._values.boxfit import AnnotatedDataset
 from mekiki._values.calibration import CalibratedBoxes
 from mekiki._values.dataset import Compaction, Verification
+from mekiki._values.detection import ObjectDetector
 from mekiki._values.encoding import EncodedDataset
 from mekiki._values.evaluation import Calibration, Evaluation
 from mekiki._values.saliency import Classifier
@@ -27,6 +28,7 @@ _VALUES: Mapping[type[Any], Callable[[Any], object]] = MappingProxyType(
         codec_pb2.CompactDatasetResponse: Compaction.from_proto,
         codec_pb2.VerifyDatasetResponse: Verification.from_proto,
         saliency_pb2.TrainClassifierResponse: lambda response: Classifier.from_proto(response.classifier),
+        saliency_pb2.TrainObjectDetectorResponse: lambda done: ObjectDetector.from_proto(done.object_detector),
         boxfit_pb2.AnnotateDatasetResponse: AnnotatedDataset.from_proto,
         boxfit_pb2.CalibrateBoxesResponse: CalibratedBoxes.from_proto,
         anomaly_pb2.TrainDetectorResponse: lambda response: Detector.from_proto(response.detector),

@@ -52,6 +52,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "Classify": Verb(60),
         "Explain": Verb(60),
         "Filter": Verb(60),
+        "Detect": Verb(60),
         "Fit": Verb(60),
         "Annotate": Verb(120),
         "Score": Verb(60),

@@ -13,6 +13,7 @@ from mekiki.cli.codes import EPILOG, ExitCode
 from mekiki.cli.context import context
 from mekiki.cli.datasets import compact, pull, push, verify
 from mekiki.cli.deletion import delete
+from mekiki.cli.detection import detect
 from mekiki.cli.detectors import calibrate, enroll, forget, promote, rollback
 from mekiki.cli.encoding import encode
 from mekiki.cli.evaluation import evaluate
@@ -35,8 +36,9 @@ app = typer.Typer(
 )
 DATA = (push, pull, encode, compact, verify, export, augment, compose)
 MODELS = (enroll, forget, calibrate, promote, rollback, score, evaluate, trials, classify, explain, triage, annotate)
+OBJECTS = (detect,)
 PAGES = (review,)
-for command in (*DATA, *MODELS, *PAGES, status, demo):
+for command in (*DATA, *MODELS, *OBJECTS, *PAGES, status, demo):
     app.command(epilog=EPILOG)(command)
 app.command("calibrate-boxes", epilog=EPILOG)(calibrate_boxes)
 app.command("sample-parts", epilog=EPILOG)(sample_parts)

@@ -1,4 +1,4 @@
-"""Commands that delete: a data set, a detector, a classifier."""
+"""Commands that delete: a data set, a detector, a classifier, an object detector."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -8,13 +8,15 @@ import typer
 from mekiki import Client
 from mekiki.cli.codes import EPILOG
 from mekiki.cli.datasets import DatasetName
+from mekiki.cli.detection import ObjectDetectorName
 from mekiki.cli.detectors import DetectorName
 from mekiki.cli.models import ClassifierName
 from mekiki.cli.plain import safe
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, session
 
 delete = typer.Typer(
-    no_args_is_help=True, help="Delete a data set, a detector or a classifier, with all that is in it."
+    no_args_is_help=True,
+    help="Delete a data set, a detector, a classifier or an object detector, with all that is in it.",
 )
 
 Yes = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
@@ -39,6 +41,21 @@ def classifier(
     """Delete a classifier with all its versions."""
     _delete(
         "classifier", name, lambda client: client.saliency.delete_classifier(name), yes=yes, address=address, json=json
+    )
+
+
+@delete.command("object-detector", epilog=EPILOG)
+def object_detector(
+    name: ObjectDetectorName, *, yes: Yes = False, address: Address = DEFAULT_ADDRESS, json: Json = False
+) -> None:
+    """Delete an object detector with all its versions."""
+    _delete(
+        "object-detector",
+        name,
+        lambda client: client.saliency.delete_object_detector(name),
+        yes=yes,
+        address=address,
+        json=json,
     )
 
 

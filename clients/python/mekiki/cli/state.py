@@ -58,7 +58,9 @@ def _list_models(client: Client, service: str) -> list[str]:
         case "codec":
             return [f"{dataset.name} ({dataset.item_count} items)" for dataset in client.codec.list_datasets()]
         case "saliency":
-            return [f"{model.name}@{model.version}" for model in client.saliency.list_classifiers()]
+            classifiers = [f"{model.name}@{model.version}" for model in client.saliency.list_classifiers()]
+            detectors = [f"{model.name}@{model.version}" for model in client.saliency.list_object_detectors()]
+            return classifiers + detectors
         case "anomaly":
             found = client.anomaly.list_detectors(all_versions=True)
             return [_tell_detector(each) for each in found]

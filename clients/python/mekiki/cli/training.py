@@ -1,4 +1,4 @@
-"""Commands that train: a detector from normals, a classifier from labels."""
+"""Commands that train: a detector from normals, a classifier from labels, an object detector from boxes."""
 
 from dataclasses import replace
 from enum import StrEnum
@@ -17,12 +17,14 @@ from mekiki import (
     MetricEngine,
     MetricLoss,
     MetricRecipe,
+    ObjectDetector,
     PadimEngine,
     PatchEngine,
     Rate,
 )
 from mekiki.cli.codes import EPILOG
 from mekiki.cli.datasets import DatasetName, Labels, Splits
+from mekiki.cli.detection import ObjectDetectorName
 from mekiki.cli.detectors import (
     Category,
     CategoryFromLabel,
@@ -37,7 +39,10 @@ from mekiki.cli.output import Output
 from mekiki.cli.reporting import Report, make_report
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
 
-train = typer.Typer(no_args_is_help=True, help="Train a detector from normals, or a classifier from labels.")
+train = typer.Typer(
+    no_args_is_help=True,
+    help="Train a detector from normals, a classifier from labels, or an object detector from boxes.",
+)
 
 Backbone = Annotated[str, typer.Option(help='A timm backbone, or "small"; default mobilenetv2_100.')]
 Epochs = Annotated[int | None, typer.Option(help="Rounds over the items.")]
@@ -180,3 +185,55 @@ def _describe_classifier(trained: Classifier, output: Output) -> None:
 
 def _tell_rate(rate: Rate) -> str:
     return f"{rate.share:.1%} ({rate.lower:.1%} to {rate.upper:.1%})" if rate.total else ""
+
+
+@train.command("object-detector", epilog=EPILOG)
+def object_detector(  # noqa: PLR0913 -- a command's options
+    name: ObjectDetectorName,
+    dataset: DatasetName,
+    *,
+    proposed: Annotated[bool, typer.Option("--proposed", help="Train on boxes that nobody has accepted yet too.")] = (
+        False
+    ),
+    epochs: Epochs = None,
+    input_size: Annotated[int | None, typer.Option(help="Side of the square an image is fitted into, pixels.")] = None,
+    scene_share: Annotated[
+        float | None, typer.Option(help="Share of the training pictures composed of several items; default 0.7.")
+    ] = None,
+    upright: Annotated[bool, typer.Option("--upright", help="Objects are never turned or mirrored.")] = False,
+    split: Splits = None,
+    label: Labels = None,
+    backbone: Backbone = "",
+    seed: Seed = 0,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Train an object detector on the boxes of items; it finds many objects in an image.
+
+    Accepted boxes count, or proposed ones too with --proposed; an item without any annotation is one without objects.
+    """
+    wanted = ItemFilter(dataset, labels=label or (), splits=split or ())
+    with session(address, json=json) as (client, output):
+        operation = client.saliency.train_object_detector(
+            name,
+            wanted,
+            include_proposed=proposed,
+            backbone=backbone,
+            epochs=epochs,
+            input_size=input_size,
+            scene_share=scene_share,
+            upright=upright,
+            seed=seed,
+        )
+        _describe_objects(follow(operation, output, f"training {name}"), output)
+
+
+def _describe_objects(trained: ObjectDetector, output: Output) -> None:
+    output.say(trained.weights.description)
+    output.say(
+        f"{trained.name} version {trained.version}: {', '.join(trained.labels)}; mean average precision "
+        f"{trained.mean_average_precision:.2f} ({trained.mean_average_precision_50:.2f} at IoU .5) on "
+        f"{trained.validation_count} held-out items, split by {trained.split_by}; {trained.box_count} boxes on "
+        f"{trained.train_count} items trained on, {trained.left_out_count} left out"
+    )
+    output.value(trained)

@@ -1,6 +1,7 @@
 """One picture: the part put on the table, lit, and seen by the camera, with the truth about it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from mekiki.sample_parts.camera import take_picture, warp
 from mekiki.sample_parts.defect import Made, make_part
 from mekiki.sample_parts.light import shade_surface
 from mekiki.sample_parts.part import Part
-from mekiki.sample_parts.scene import Scene
+from mekiki.sample_parts.scene import Pose, Scene
 from mekiki.sample_parts.surface import Floats, Grid, as_floats, blur
 from mekiki.sample_parts.table import hide_sky, paint_table, throw_shadow
 
@@ -26,6 +27,14 @@ class Picture:
     pixels: NDArray[np.uint8]  # (size, size, 3) RGB
     part: NDArray[np.bool_]  # (size, size) where the part is
     spoilt: NDArray[np.bool_]  # (size, size) where its defect is; of a missing piece, where it should be
+
+
+@dataclass(frozen=True)
+class Together:
+    """A rendered picture of several parts, and where each of them is."""
+
+    pixels: NDArray[np.uint8]  # (size, size, 3) RGB
+    parts: tuple[NDArray[np.bool_], ...]  # (size, size) each
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,22 @@ def render_picture(part: Part | None, defect: str, scene: Scene, size: int, seed
         bare = _see_nothing(size)
         return _expose(bare, mat, scene, noise)
     return _expose(_see_part(part, defect, scene, size, texture, flaw), mat, scene, noise)
+
+
+def render_parts_together(parts: Sequence[tuple[Part, Pose]], scene: Scene, size: int, seed: Streams) -> Together:
+    """Return the picture of several parts on one table, under one light; `scene.pose` does not count.
+
+    Parts throw shadows on the table and hide it, and do not hide each other: poses must keep them apart.
+    """
+    table, texture, flaw, noise = (np.random.default_rng((*seed, stream)) for stream in range(4))
+    mat = paint_table(scene.table, size, table)
+    seen = [_see_part(part, "", replace(scene, pose=pose), size, texture, flaw) for part, pose in parts]
+    light, coverage, height, spoilt = (
+        as_floats(sum(getattr(each, name) for each in seen)) for name in ("light", "coverage", "height", "spoilt")
+    )
+    whole = _Seen(light, np.minimum(coverage, 1), height, spoilt)
+    pixels = _expose(whole, mat, scene, noise).pixels
+    return Together(pixels, tuple(each.coverage >= np.float32(0.5) for each in seen))
 
 
 def _see_nothing(size: int) -> _Seen:

@@ -1,0 +1,1 @@
+"""Which objects are in an image, and where: detectors learnt from boxes, many objects at once."""
