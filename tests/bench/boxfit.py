@@ -52,10 +52,11 @@ def main() -> None:
 def report(figures: Figures, blobs: list[Duel], hard: list[Duel]) -> None:
     """Turns the duels into figures."""
     duels = blobs + hard
-    figures.add("exact against bayesian: speed, worst map", min(d.bayesian_s / d.exact_s for d in duels), "x", 1000)
     figures.add("exact minus bayesian: IoU, worst map", min(d.exact.iou - d.bayesian.iou for d in duels), "IoU", 0)
     figures.add("maps with proof that no box is better", sum(d.exact.optimal for d in duels) / len(duels), "share", 1)
-    for name, group, goal in (("blobs", blobs, 1.0), ("hard maps", hard, None)):
+    for name, group, goal in (("blobs", blobs, 1.0), ("hard maps", hard, 1.0)):
+        speed = min(d.bayesian_s / d.exact_s for d in group)
+        figures.add(f"{name}: exact against bayesian: speed, worst map", speed, "x", 3000)
         figures.add(f"{name}: exact, slowest", max(d.exact_s for d in group) * 1e3, "ms", goal, better="lower")
         figures.add(f"{name}: bayesian, median", statistics.median(d.bayesian_s for d in group), "s", better="lower")
         figures.add(f"{name}: exact, mean IoU", statistics.fmean(d.exact.iou for d in group), "IoU")

@@ -198,7 +198,7 @@ async def test_a_heat_map_is_asked_of_the_classifier_that_proposed_the_box(house
 
 def test_a_source_names_its_classifier():
     assert read_classifier("boxfit/exact saliency/parts@3") == "parts"
-    assert [read_classifier(source) for source in ("", "ann", "imported")] == ["", "", ""]
+    assert [read_classifier(source) for source in ("", "ann", "imported", "saliency/objects@2")] == [""] * 4
 
 
 async def test_a_false_alarm_becomes_a_normal_and_can_be_taken_back(house):

@@ -133,9 +133,10 @@ class Desk:
 
 
 def read_classifier(source: str) -> str:
-    """The classifier that a proposal's source names, such as "parts@3" of "boxfit/exact saliency/parts@3"; else empty.
+    """The classifier that a proposal's source names, such as "parts" of "boxfit/exact saliency/parts@3"; else empty.
 
-    Versions of classifiers cannot be asked for: it is the one that serves under that name.
+    Versions of classifiers cannot be asked for: it is the one that serves under that name. What begins with saliency
+    names an object detector, which has no heat maps.
     """
-    named = [word.removeprefix(SOURCE) for word in source.split() if word.startswith(SOURCE)]
+    named = [word.removeprefix(SOURCE) for word in source.split()[1:] if word.startswith(SOURCE)]
     return named[0].partition("@")[0] if named else ""
