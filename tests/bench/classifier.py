@@ -8,8 +8,8 @@ holds. Test images choose nothing: epochs, temperatures and thresholds come from
   label's is left out in turn, and what the filter must find is in it.
 - CIFAR-10, shifted: one label is wanted, the test set is the other group.
 
-For a quick look COUNT limits the images of a label, EPOCHS the rounds, RECIPES and SETS what is measured; GROUPS are
-left out in turn.
+For a quick look COUNT limits the images of a label, EPOCHS the rounds, RECIPES and SETS what is measured; FOLDS groups
+are left out in turn.
 """
 
 import os
@@ -40,7 +40,8 @@ COUNT = int(os.environ.get("COUNT", "1000000"))
 EPOCHS = int(os.environ["EPOCHS"]) if "EPOCHS" in os.environ else None
 RECIPES = os.environ.get("RECIPES", "thawed,original").split(",")
 SETS = os.environ.get("SETS", "steel,cifar10").split(",")
-GROUPS = int(os.environ.get("GROUPS", "5"))
+GROUPS = 5
+FOLDS = int(os.environ.get("FOLDS", "5"))  # of the groups, left out in turn
 RECALLS = (0.9, 0.98)
 CONFIDENCE = 0.95
 VALIDATION_OF_FILTERS = 0.4  # of the items: promises take more of them than choosing an epoch does
@@ -163,7 +164,7 @@ def make_shifts(
     if dataset == "steel":
         photos = train + test
         groups = find_groups(photos, weights)
-        for left_out in range(GROUPS):
+        for left_out in range(FOLDS):
             learnt = np.flatnonzero(groups != left_out)
             names = [f"{photos.labels[index]} {groups[index]}" for index in learnt]
             training = fit(photos.pick(learnt), name, weights, VALIDATION_OF_FILTERS, names)
