@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.saliency.pictures import Pixels
-
+Pixels = npt.NDArray[
+    np.uint8
+]  # (h, w, 3); not that of `pictures`, which would bring torch into the CRF's own processes
 Scores = npt.NDArray[np.float32]  # (k, h, w), probabilities
 
 

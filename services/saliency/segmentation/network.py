@@ -82,7 +82,9 @@ def build_segmentation_network(
         module = Segmenter(body, widths, classes).to(memory_format=torch.channels_last)
     nn.init.zeros_(module.score.weight)
     pretrained = _find_behind(module, before)
-    fresh = {name: each for name, each in module.named_parameters() if not name.startswith("body.") or backbone == SMALL}
+    fresh = {
+        name: each for name, each in module.named_parameters() if not name.startswith("body.") or backbone == SMALL
+    }
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     for parameter in (*fresh.values(), *pretrained.values()):
@@ -110,5 +112,7 @@ def _build_body(network: Network, strides: Sequence[int]) -> tuple[nn.Module, li
 def _find_behind(module: Segmenter, layer: str) -> dict[str, nn.Parameter]:
     """The backbone's parameters behind a layer: what lies before serves any image as it is, and costs most of the time."""
     parameters = [(name, each) for name, each in module.named_parameters() if name.startswith("body.")]
-    places = [number for number, (name, _) in enumerate(parameters) if layer and name.startswith(f"body.trunk.{layer}.")]
+    places = [
+        number for number, (name, _) in enumerate(parameters) if layer and name.startswith(f"body.trunk.{layer}.")
+    ]
     return dict(parameters[places[-1] + 1 :]) if places else {}

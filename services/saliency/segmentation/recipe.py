@@ -1,13 +1,21 @@
 """How a segmenter is trained: plain values."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from services.runtime.errors import InvalidArgument
 from services.saliency.backbones import DEFAULT_BACKBONE, SMALL
 from services.saliency.recipe import Watch
 from services.saliency.segmentation.dense_crf import Edges
 
-__all__ = ["Recipe", "Watch"]
+__all__ = ["Engine", "Recipe", "Watch"]
+
+
+class Engine(StrEnum):
+    """How it learns: SEC is the baseline, REFINED what came after it."""
+
+    SEC = "sec"
+    REFINED = "refined"
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Recipe:
         expansion: whether the labels are.
         constraint: whether the edges of the dense CRF are.
         edges: of the dense CRF.
+        engine: how it learns.
     """
 
     backbone: str = DEFAULT_BACKBONE
@@ -41,6 +50,7 @@ class Recipe:
     expansion: bool = True
     constraint: bool = True
     edges: Edges = field(default_factory=Edges)
+    engine: Engine = Engine.REFINED
 
     def __post_init__(self) -> None:
         _check_range("epochs", self.epochs, 1, 500)
