@@ -1,7 +1,7 @@
 """What a process of `CrfProcesses` runs: mean-field inference of the dense CRF.
 
-A request is classes, height and width (little-endian, 32 bits each), the scores (classes, height, width) float32 and the
-picture (height, width, 3); the answer the scores after it.
+A request is classes, height and width (little-endian, 32 bits each), the scores (classes, height, width) float32 and
+the picture (height, width, 3); the answer the scores after it.
 """
 
 import struct

@@ -4,7 +4,6 @@ pydensecrf releases the GIL nowhere (its module asks CPython for no PyEval_SaveT
 """
 
 import queue
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from services.saliency.segmentation.dense_crf import Pixels, Scores
 
 
 class CrfProcesses:
-    """Refines scores as `apply_crf` does, one image a process at a time. Thread-safe; each is started when first needed.
+    """Refines scores as `apply_crf` does, one image a process at a time. Thread-safe; each starts when first needed.
 
     Args:
         count: most processes.

@@ -1,4 +1,4 @@
-"""Where an image certainly shows what its label says, and where certainly nothing: the seeds that training starts from."""
+"""Where an image certainly shows what its label says, and where certainly nothing: the seeds of a training."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,7 +1,7 @@
 """The three losses of SEC, each beside its formula (Kolesnikov and Lampert, "Seed, expand and constrain", ECCV 2016).
 
-Scores f are probabilities, (n, k + 1, h, w), of which class 0 is the background; `present` says which of the k others an
-image shows, (n, k) bool. Every loss is a mean over the images.
+Scores f are probabilities, (n, k + 1, h, w), of which class 0 is the background; `present` says which of the k others
+an image shows, (n, k) bool. Every loss is a mean over the images.
 """
 
 import torch
@@ -27,7 +27,7 @@ def pool_by_rank(scores: torch.Tensor, decay: float, positions: int = PAPER_POSI
     """Global weighted rank pooling, equation 5: G = sum over j of d^(j - 1) * f_(j) / sum over j of d^(j - 1).
 
     f_(j) is the j-th highest score. A decay of 0 is the maximum, 1 the mean, and what is between them says how large an
-    object is expected to be: the decay holds for `positions` scores of an image and is converted to as many as there are.
+    object is expected to be: it holds for `positions` scores of an image and is converted to as many as there are.
 
     Args:
         scores: (..., h, w).
@@ -46,9 +46,9 @@ def pool_by_rank(scores: torch.Tensor, decay: float, positions: int = PAPER_POSI
 def compute_expansion_loss(
     scores: torch.Tensor, present: torch.Tensor, present_decay: float, absent_decay: float, background_decay: float
 ) -> torch.Tensor:
-    """Section 3.3, equation 7: what an image shows fills some of it, what it does not show no position, the rest is background.
+    r"""Section 3.3, equation 7: what an image shows fills some of it, what it does not show nothing, background the rest.
 
-    -1/|T| * sum over c in T of log G_c(d+) - 1/|C' \\ T| * sum over c not in T of log(1 - G_c(d-)) - log G_bg(d_bg)
+    -1/|T| * sum over c in T of log G_c(d+) - 1/|C' \ T| * sum over c not in T of log(1 - G_c(d-)) - log G_bg(d_bg)
 
     Args:
         scores: (n, k + 1, h, w).

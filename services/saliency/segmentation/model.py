@@ -82,7 +82,7 @@ class Segmenter:
         return scores
 
     def segment(self, image: Image, *, refine: bool = False) -> Segmentation:
-        """Say what each pixel of an image shows; `refine` brings the outlines to the image's edges, which takes seconds.
+        """Say what each pixel of an image shows; `refine` brings outlines to the image's edges, which takes seconds.
 
         Raises InvalidArgument as `score` does.
         """

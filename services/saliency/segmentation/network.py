@@ -3,8 +3,8 @@
     pictures (n, 3, s, s) → backbone → maps of stride 4 (or 8), 8, 16, 32 → each brought to 128 channels (1 x 1)
                           → all enlarged to the finest and added → 3 x 3 → 1 x 1 → softmax (n, k + 1, s/4, s/4)
 
-What a coarse map knows about *what* and a fine one about *where* is added as in Long et al., "Fully convolutional networks
-for semantic segmentation", CVPR 2015, section 4.2. Class 0 is the background.
+What a coarse map knows about *what* and a fine one about *where* is added as in Long et al., "Fully convolutional
+networks for semantic segmentation", CVPR 2015, section 4.2. Class 0 is the background.
 """
 
 from collections.abc import Sequence
@@ -110,7 +110,7 @@ def _build_body(network: Network, strides: Sequence[int]) -> tuple[nn.Module, li
 
 
 def _find_behind(module: Segmenter, layer: str) -> dict[str, nn.Parameter]:
-    """The backbone's parameters behind a layer: what lies before serves any image as it is, and costs most of the time."""
+    """The backbone's parameters behind a layer: what lies before serves any image as it is, and costs most time."""
     parameters = [(name, each) for name, each in module.named_parameters() if name.startswith("body.")]
     places = [
         number for number, (name, _) in enumerate(parameters) if layer and name.startswith(f"body.trunk.{layer}.")

@@ -1,7 +1,8 @@
 """Learning to segment from cues: seed, expand, constrain.
 
-Each step: scores of a few pictures, the same scores after the dense CRF, and the sum of the three losses (`losses.py`), of
-which any may be left out. AdamW, warmed up and then falling along a cosine; pictures are mirrored at random, cues with them.
+Each step: scores of a few pictures, the same scores after the dense CRF, and the sum of the three losses (`losses.py`),
+of which any may be left out. AdamW, warmed up and then falling along a cosine; pictures are mirrored at random, cues
+with them.
 """
 
 import cv2

@@ -1,7 +1,7 @@
 """Masks as run lengths: row by row as CVAT has them, column by column as COCO and Datumaro have them.
 
-COCO packs runs into a string, six bits a sign, each as its difference to the run two before it (`rleToString` of the COCO
-API, maskApi.c).
+COCO packs runs into a string, six bits a sign, each as its difference to the run two before it (`rleToString` of the
+COCO API, maskApi.c).
 """
 
 from mekiki._wire.runs import PIXEL_LIMIT, Mask, from_runs, to_runs
