@@ -46,7 +46,7 @@ def pool_by_rank(scores: torch.Tensor, decay: float, positions: int = PAPER_POSI
 def compute_expansion_loss(
     scores: torch.Tensor, present: torch.Tensor, present_decay: float, absent_decay: float, background_decay: float
 ) -> torch.Tensor:
-    r"""Section 3.3, equation 7: what an image shows fills some of it, what it does not show nothing, background the rest.
+    r"""Section 3.3, equation 7: what an image shows fills some of it, what it does not show none, background the rest.
 
     -1/|T| * sum over c in T of log G_c(d+) - 1/|C' \ T| * sum over c not in T of log(1 - G_c(d-)) - log G_bg(d_bg)
 
