@@ -21,7 +21,7 @@ MOST_LABELS = 100
 
 @dataclass(frozen=True)
 class Gathered:
-    """What there is to train on; `damaged` names items that could not be read, `unlabelled` counts those without label."""
+    """What there is to train on; `damaged` names the items that could not be read, `unlabelled` counts others left out."""
 
     data: LabelledSet
     damaged: tuple[str, ...]
