@@ -1,6 +1,7 @@
 """The dense CRF in processes of its own: it keeps the interpreter for seconds, and calls and health must be answered.
 
-pydensecrf releases the GIL nowhere (its module asks CPython for no PyEval_SaveThread), so threads would not do.
+pydensecrf releases the GIL nowhere: its module does not import PyEval_SaveThread, and a thread that ought to wake every
+millisecond beside it stands still. So threads would not do.
 """
 
 import queue

@@ -21,7 +21,7 @@ MOST_LABELS = 100
 
 @dataclass(frozen=True)
 class Gathered:
-    """What there is to train on; `damaged` names the items that could not be read, `unlabelled` counts others left out."""
+    """What there is to train on; `damaged` names what could not be read, `unlabelled` counts what says nothing."""
 
     data: LabelledSet
     damaged: tuple[str, ...]

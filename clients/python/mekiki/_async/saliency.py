@@ -19,7 +19,7 @@ PAGE_SIZE = 1000
 
 
 class AsyncSaliency(AsyncSegmentation):
-    """Classifiers and segmenters: trained from labels alone, asked what and where. Object detectors: trained on boxes."""
+    """Classifiers and segmenters: trained from labels alone, asked what and where. Object detectors: from boxes."""
 
     async def train_classifier(  # noqa: PLR0913 -- the fields of the request, each with the service's default
         self,

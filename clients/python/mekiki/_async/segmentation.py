@@ -141,7 +141,7 @@ class AsyncSegmentation(AsyncDetection):
         )
         return Segmentation.from_proto(await self._funnel.unary(self._stub.SegmentImage, request, timeout_s))
 
-    async def segment_images(  # noqa: PLR0913 -- as segment_image
+    async def segment_images(
         self,
         segmenter: str,
         images: wire.Input[ImageLike | Frame[ImageLike]],
