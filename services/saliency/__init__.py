@@ -1,1 +1,1 @@
-"""What is in an image, and which pixels say so: classifiers and segmenters from labels alone, object detectors from boxes."""
+"""What is in an image, and which pixels say so: classifiers, segmenters, object detectors."""

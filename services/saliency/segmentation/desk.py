@@ -132,8 +132,9 @@ class SegmentationDesk:
         name = messages.read_name(request.segmenter)
         messages.check_question(request)
         entry, segmenter = await self._shelf.take(name)
-        for batcher in (self._scoring, *((self._refining,) if request.refine else ())):
-            batcher.check_room()
+        self._scoring.check_room()
+        if request.refine:
+            self._refining.check_room()
         image = await self._reader.read(request.image)
         scores = await self._scoring.submit(_Asked(segmenter, image))
         if request.refine:

@@ -9,17 +9,17 @@ import numpy as np
 import psutil
 import pytest
 from fake_codec import DATASET, FakeItem, open_codec
-from patches import LABELS, SHORT, SIDE, draw_labelled, draw_part, train_on
+from patches import LABELS, SIDE, draw_labelled, draw_part, train_on
 
 import mekiki
 from mekiki.saliency.v1 import saliency_pb2
 from mekiki.types.v1 import types_pb2
-from services.runtime.errors import Unavailable
+from services.runtime.errors import InvalidArgument, Unavailable
 from services.runtime.store import Store
 from services.saliency.__main__ import OPENING
 from services.saliency.config import SaliencySettings
 from services.saliency.litter import list_grounds
-from services.saliency.segmentation import desk as desk_module
+from services.saliency.segmentation import messages
 from services.saliency.segmentation.catalogue import About, open_catalogue
 from services.saliency.segmentation.crf_processes import CrfProcesses
 from services.saliency.segmentation.dense_crf import apply_crf
@@ -259,8 +259,8 @@ async def test_a_training_that_cannot_be_is_refused_at_once_and_by_name(client, 
 )
 def test_an_enum_of_a_later_contract_is_refused_by_name(field, changes):
     request = saliency_pb2.TrainSegmenterRequest(segmenter="s", backbone="small", **changes)
-    with pytest.raises(desk_module.InvalidArgument) as refusal:
-        desk_module.messages.read_recipe(request)
+    with pytest.raises(InvalidArgument) as refusal:
+        messages.read_recipe(request)
     assert refusal.value.field == field
 
 
@@ -272,8 +272,8 @@ async def test_a_pixel_without_a_size_is_refused_by_name(parts, side):
 
 
 def test_a_form_of_masks_that_nobody_knows_is_refused_by_name():
-    with pytest.raises(desk_module.InvalidArgument, match="mask_format: 9 is no MaskFormat"):
-        desk_module.messages.check_question(saliency_pb2.SegmentImageRequest(mask_format=9))
+    with pytest.raises(InvalidArgument, match="mask_format: 9 is no MaskFormat"):
+        messages.check_question(saliency_pb2.SegmentImageRequest(mask_format=9))
 
 
 def test_tensors_of_segmenters_are_swept_apart(store):

@@ -1,4 +1,4 @@
-"""Commands that train: a detector from normals, a classifier or segmenter from labels, an object detector from boxes."""
+"""Commands that train: a detector from normals, classifier or segmenter from labels, an object detector from boxes."""
 
 from dataclasses import replace
 from enum import StrEnum
