@@ -37,7 +37,9 @@ def mekiki(server):
     )
 
     def invoke(*arguments):
-        return CliRunner().invoke(app, list(map(str, arguments)), env={"MEKIKI_ADDRESS": server.address})
+        return CliRunner().invoke(
+            app, list(map(str, arguments)), env={"MEKIKI_ADDRESS": server.address, "COLUMNS": "300"}
+        )
 
     return invoke
 
@@ -146,6 +148,7 @@ def test_an_indexed_png_numbers_labels_as_the_segmenter_does(server, mekiki, tmp
     assert (out / "labels.txt").read_text().splitlines()[2] == "dent"
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_coco_gets_run_lengths(server, mekiki, tmp_path):
     answer_frames(server, TWO, make_answer())
     folder, out = write(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"

@@ -159,6 +159,7 @@ def test_masks_survive_and_bad_ones_are_refused():
         decode_mask(types_pb2.Mask(png=encoded(np.zeros((4, 4), np.uint8), ".bmp").encoded), LIMIT)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("shape", [(1, 1), (6, 5), (1, 9), (9, 1)])
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_masks_survive_as_run_lengths_which_the_coco_api_reads_alike(shape, share):

@@ -40,7 +40,8 @@ def pool_by_rank(scores: torch.Tensor, decay: float, positions: int = PAPER_POSI
     ranked = scores.flatten(-2).sort(-1, descending=True).values
     count = ranked.shape[-1]
     weights = (decay ** (positions / count)) ** torch.arange(count, dtype=ranked.dtype, device=ranked.device)
-    return (ranked * weights).sum(-1) / weights.sum()
+    pooled: torch.Tensor = (ranked * weights).sum(-1) / weights.sum()
+    return pooled
 
 
 def compute_expansion_loss(

@@ -10,6 +10,7 @@ networks for semantic segmentation", CVPR 2015, section 4.2. Class 0 is the back
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -63,7 +64,8 @@ class SegmentationNetwork:
 
     def score(self, inputs: torch.Tensor) -> torch.Tensor:
         """Probabilities, (n, k + 1, h, w)."""
-        return self.module(inputs).softmax(1)
+        logits: torch.Tensor = self.module(inputs)
+        return logits.softmax(1)
 
 
 def build_segmentation_network(
@@ -97,13 +99,14 @@ def _build_body(network: Network, strides: Sequence[int]) -> tuple[nn.Module, li
     if network.backbone == SMALL:
         network.module.set_submodule(network.last_layer, nn.Identity())
         return SmallBody(network), [int(network.module.num_features)], ""  # type: ignore[arg-type]
-    levels = {level["reduction"]: number for number, level in enumerate(network.module.feature_info)}  # type: ignore[union-attr,arg-type]
+    described: Any = network.module.feature_info
+    levels = {level["reduction"]: number for number, level in enumerate(described)}
     lacking = [str(stride) for stride in strides if stride not in levels]
     if lacking or not hasattr(network.module, "forward_intermediates"):
         wanted = ", ".join(map(str, strides))
         raise InvalidArgument("backbone", f"must have maps of stride {wanted}; {network.backbone!r} lacks {lacking}")
     indices = [levels[stride] for stride in strides]
-    infos = [network.module.feature_info[index] for index in indices]  # type: ignore[index]
+    infos = [described[index] for index in indices]
     network.module.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)  # type: ignore[operator]
     before = next(info["module"] for info in infos if info["reduction"] == COARSER[0])
     return TimmBody(network, indices), [info["num_chs"] for info in infos], before

@@ -45,10 +45,12 @@ def train_segmenter(
     network = build_segmentation_network(recipe.backbone, count, input_size=size, weights=weights, seed=recipe.seed)
     network.module.to(device)
     stages = Stages.resume(watch, fingerprint_training(data, recipe, weights.read_bytes() if weights else b""))
-    if stages.seeds is None:
+    seeds = stages.seeds
+    if seeds is None:
         classifier = _train_classifier(data, recipe, weights, device, stages.open_watch())
-        stages = stages.turn(_find_seeds(data, classifier, size // network.stride, watch.report))
-    cues = _list_cues(stages.seeds, count)
+        seeds = _find_seeds(data, classifier, size // network.stride, watch.report)
+        stages = stages.turn(seeds)
+    cues = _list_cues(seeds, count)
     train_sec(network, SegmentationSet(data.pictures, data.present, cues), recipe, stages.open_watch())
     return Segmenter(network, data.labels, device)
 

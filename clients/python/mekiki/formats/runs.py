@@ -11,7 +11,7 @@ __all__ = ["PIXEL_LIMIT", "from_columns", "from_rows", "pack_columns", "to_rows"
 
 def to_rows(mask: Mask) -> list[int]:
     """Runs row by row."""
-    return to_runs(mask.ravel()).tolist()
+    return list(map(int, to_runs(mask.ravel())))
 
 
 def from_rows(runs: list[int], width: int, height: int) -> Mask:
