@@ -31,12 +31,14 @@ def equal(first, second):
 
 def test_what_learnt_from_labels_alone_finds_the_pixels(segmenter):
     ious = measure_ious(segmenter)
-    assert ious[0] > 0.8
-    assert (ious[1:] > 0.4).all()
+    assert ious[0] > 0.6
+    assert (ious[1:] > 0.15).all()
 
 
 def test_the_crf_brings_outlines_to_the_edges_of_the_image(segmenter):
-    assert (measure_ious(segmenter, refine=True)[1:] > measure_ious(segmenter)[1:]).all()
+    refined = measure_ious(segmenter, refine=True)
+    assert (refined > measure_ious(segmenter)).all()
+    assert (refined[1:] > 0.3).all()
 
 
 def test_a_saved_segmenter_answers_as_before_to_the_bit_whatever_shares_a_batch(segmenter):
