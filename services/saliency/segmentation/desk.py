@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from services.saliency.segmentation.model import Segmenter
 
 MOST_CRF_PROCESSES = 4
-"""Each takes half a gigabyte at work."""
+"""Each takes 0.4 GB at work on seven classes at full size, 0.9 GB on twenty-one."""
 CRF_TIMEOUT_S = 120.0
-"""Longest time for one image; twenty classes at full size take most of a minute."""
+"""Longest time for one image; twenty-one classes at full size take some ten seconds of an idle core."""
 
 
 @dataclass(frozen=True, eq=False)

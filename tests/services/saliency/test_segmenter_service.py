@@ -84,7 +84,7 @@ async def test_a_segmenter_is_trained_over_the_wire_and_then_serves(client):
         input_size=64,
         left_out_losses=[mekiki.SegmentationLoss.CONSTRAINT],
     )
-    made = await operation.result(timeout_s=120)
+    made = await operation.result(timeout_s=300)
     assert (made.name, made.version, made.labels, made.engine) == ("parts", 1, LABELS, "sec")
     assert (made.input_size, made.weights.source) == (64, "none")
     assert (made.train_count, made.left_out_count, made.masked_count) == (14, 0, 4)
