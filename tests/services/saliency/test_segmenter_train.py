@@ -1,6 +1,7 @@
 """A segmenter learns from labels alone which pixels show what."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from patches import CPU, LABELS, SHORT, SIDE, draw_labelled, draw_part, measure_ious, train_on
 
 from services.runtime.errors import DataLoss, InvalidArgument
+from services.saliency.recipe import Recipe as ClassifierRecipe
 from services.saliency.recipe import Watch
 from services.saliency.segmentation import train as training
 from services.saliency.segmentation.drawing import draw, find_refined_size
@@ -19,6 +21,12 @@ from services.saliency.segmentation.recipe import Engine
 @pytest.fixture(scope="module")
 def segmenter():
     return train_on(draw_labelled(8))
+
+
+@pytest.fixture(autouse=True)
+def _short_classifiers(segmenter, monkeypatch):
+    """The one above apart, how well the classifier learns does not matter here."""
+    monkeypatch.setattr(training, "ClassifierRecipe", partial(ClassifierRecipe, epochs=4))
 
 
 def tensors_of(segmenter):
