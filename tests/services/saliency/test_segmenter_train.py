@@ -15,6 +15,7 @@ from services.saliency.segmentation import train as training
 from services.saliency.segmentation.drawing import draw, find_refined_size
 from services.saliency.segmentation.labelled import UNKNOWN, fit_mask, shrink_classes
 from services.saliency.segmentation.model import Segmenter
+from services.saliency.segmentation.network import build_segmentation_network
 from services.saliency.segmentation.recipe import Engine
 
 
@@ -210,6 +211,26 @@ def test_damaged_bytes_are_data_loss(segmenter):
     for damaged in (b"", saved[:-1], saved[: len(saved) // 2], b"\xff" * 64):
         with pytest.raises(DataLoss):
             Segmenter.load(damaged, CPU)
+
+
+def test_a_backbone_of_timm_is_saved_and_read_again_and_keeps_what_lies_before_its_finest_map():
+    network = build_segmentation_network("mobilenetv2_100", 2, input_size=64)
+    assert network.pretrained
+    assert not any("conv_stem" in name for name in network.pretrained)
+    segmenter = Segmenter(network, LABELS, CPU)
+    network.module.score.weight.normal_(generator=torch.Generator().manual_seed(0))
+    images = [draw_part(np.random.default_rng(seed), seed)[0] for seed in (0, 1)]
+    scores = segmenter.score(images)
+    assert scores.shape == (2, 3, 8, 8)
+    assert scores[0].std() > 0.01
+    again = Segmenter.load(segmenter.save(), CPU)
+    assert np.array_equal(again.score(images[::-1])[::-1], scores)
+
+
+def test_a_backbone_without_the_maps_is_refused_by_name():
+    with pytest.raises(InvalidArgument) as refusal:
+        build_segmentation_network("vit_tiny_patch16_224", 2, input_size=224)
+    assert refusal.value.field == "backbone"
 
 
 def test_a_single_kind_of_pictures_is_refused():
