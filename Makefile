@@ -19,6 +19,7 @@ help: ## list the targets
 setup: $(STAMP) ## create .venv with the pinned dependencies
 $(STAMP): requirements.lock
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Install Python 3.11 with venv first: apt-get install python3.11-venv" >&2; exit 1; }
+	@command -v c++ >/dev/null || { echo "Install a C++ compiler first, which the dense CRF is built with: apt-get install g++ python3.11-dev" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as pillow  # noqa: N813 - a module, not a class
 from PIL import ImageFile, UnidentifiedImageError
 
+from mekiki._wire.runs import from_runs, to_runs
 from mekiki.types.v1 import types_pb2
 from services.runtime.errors import InvalidArgument
 
@@ -82,21 +83,43 @@ def encode_tensor(pixels: Pixels) -> types_pb2.Image:
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> types_pb2.Mask:
-    """Returns the message of a binary map, (h, w)."""
+    """Returns the message of a binary map, (h, w), as a PNG."""
     _, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
     return types_pb2.Mask(png=png.tobytes())
+
+
+def encode_runs(mask: NDArray[np.bool_]) -> types_pb2.Mask:
+    """Returns the message of a binary map, (h, w), as run lengths."""
+    height, width = mask.shape
+    return types_pb2.Mask(rle=types_pb2.CocoRle(width=width, height=height, counts=to_runs(mask.ravel(order="F"))))
 
 
 def decode_mask(mask: types_pb2.Mask, max_pixels: int, field: str = "mask") -> NDArray[np.bool_]:
     """Returns the binary map, (h, w).
 
     Raises:
-        InvalidArgument: not a single-channel 8-bit PNG, or too many pixels.
+        InvalidArgument: not a single-channel 8-bit PNG, runs that do not add up, neither or both, or too many pixels.
     """
+    if mask.HasField("rle") == bool(mask.png):
+        raise InvalidArgument(field, f"one of png or rle must be set, {'both are' if mask.png else 'none is'}")
+    if mask.HasField("rle"):
+        return _decode_runs(mask.rle, max_pixels, f"{field}.rle")
     pixels = _decode_file(mask.png, max_pixels, f"{field}.png", formats=("PNG",))
     if pixels.ndim != 2 or pixels.dtype != np.uint8:
         raise InvalidArgument(f"{field}.png", f"must have one channel of 8 bits, has {pixels.shape} of {pixels.dtype}")
     return pixels >= 128
+
+
+def _decode_runs(rle: types_pb2.CocoRle, max_pixels: int, field: str) -> NDArray[np.bool_]:
+    width, height = rle.width, rle.height
+    _check_size(width, height, max_pixels, field)
+    total = sum(rle.counts)
+    if total != width * height:
+        raise InvalidArgument(
+            f"{field}.counts", f"must add up to {width * height} for {width} x {height}, add up to {total}"
+        )
+    flat = from_runs(np.array(rle.counts, np.int64), width, height, max_pixels)
+    return np.ascontiguousarray(flat.reshape(width, height).T)
 
 
 def encode_heatmap(heat: NDArray[np.float32]) -> types_pb2.Heatmap:

@@ -6,7 +6,7 @@ from prometheus_client import Counter, Histogram
 
 from services.runtime.metrics import CALL_BUCKETS_S
 
-KINDS = ("detector", "classifier", "object_detector")
+KINDS = ("detector", "classifier", "object_detector", "segmenter")
 """The fields of requests that name a model."""
 
 CALLS = Counter("mekiki_model_calls", "Calls and frames by model and status code.", ["rpc", "kind", "model", "code"])

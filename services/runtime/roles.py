@@ -69,6 +69,12 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "ListObjectDetectors": _LINE,
         "TrainObjectDetector": _CHANGE,
         "DeleteObjectDetector": _DELETE,
+        "SegmentImage": _LINE,
+        "SegmentImages": _LINE,
+        "GetSegmenter": _LINE,
+        "ListSegmenters": _LINE,
+        "TrainSegmenter": _CHANGE,
+        "DeleteSegmenter": _DELETE,
     },
     "mekiki.boxfit.v1.BoxfitService": {
         "FitBox": _LINE,

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from services.runtime.caller import Caller, current_caller
 from services.runtime.errors import PermissionDenied
 
-NAME_FIELDS = frozenset({"dataset", "detector", "classifier", "object_detector"})
+NAME_FIELDS = frozenset({"dataset", "detector", "classifier", "object_detector", "segmenter"})
 """A text field of one of these names, at any depth of a request, names a thing that belongs to a tenant."""
 
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}")

@@ -1,6 +1,6 @@
-"""Answers what a batcher gathered: questions to any number of classifiers, alike ones together."""
+"""Answers what a batcher gathered: questions to any number of models, alike ones together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from services.saliency.model import Classifier, Explanation, Prediction, Questio
 from services.saliency.triage import Sighting
 
 Image = npt.NDArray[np.generic]
+In = TypeVar("In")
 Answer = TypeVar("Answer")
 
 
@@ -26,43 +27,40 @@ class Asked:
 
 def classify_batch(batch: list[Asked]) -> list[Prediction | Exception]:
     """Classify every image by its own classifier."""
-
-    def classify(classifier: Classifier, _: Question, images: Sequence[Image]) -> list[Prediction]:
-        return classifier.classify(images)
-
-    return _answer_alike(batch, classify)
+    return answer_alike(batch, _find_kind, lambda alike: alike[0].classifier.classify(_take_images(alike)))
 
 
 def explain_batch(batch: list[Asked]) -> list[Explanation | Exception]:
     """Explain every image by its own classifier; a question that cannot be answered fails alone."""
-
-    def explain(classifier: Classifier, question: Question, images: Sequence[Image]) -> list[Explanation]:
-        return classifier.explain(images, question)
-
-    return _answer_alike(batch, explain)
+    return answer_alike(
+        batch, _find_kind, lambda alike: alike[0].classifier.explain(_take_images(alike), alike[0].question)
+    )
 
 
 def sight_batch(batch: list[Asked]) -> list[Sighting | Exception]:
     """Sight every image by its own classifier."""
-
-    def sight(classifier: Classifier, _: Question, images: Sequence[Image]) -> list[Sighting]:
-        return classifier.sight(images)
-
-    return _answer_alike(batch, sight)
+    return answer_alike(batch, _find_kind, lambda alike: alike[0].classifier.sight(_take_images(alike)))
 
 
-def _answer_alike(
-    batch: list[Asked], answer: Callable[[Classifier, Question, Sequence[Image]], Sequence[Answer]]
+def _find_kind(asked: Asked) -> Hashable:
+    return id(asked.classifier), asked.question
+
+
+def _take_images(batch: Sequence[Asked]) -> list[Image]:
+    return [asked.image for asked in batch]
+
+
+def answer_alike(
+    batch: Sequence[In], find_kind: Callable[[In], Hashable], answer: Callable[[Sequence[In]], Sequence[Answer]]
 ) -> list[Answer | Exception]:
-    alike: dict[tuple[int, Question], list[int]] = {}
+    """Answer those of one kind together; where that fails, all of them have the error."""
+    kinds: dict[Hashable, list[int]] = {}
     for index, asked in enumerate(batch):
-        alike.setdefault((id(asked.classifier), asked.question), []).append(index)
+        kinds.setdefault(find_kind(asked), []).append(index)
     answers: dict[int, Answer | Exception] = {}
-    for indices in alike.values():
-        first = batch[indices[0]]
+    for indices in kinds.values():
         try:
-            found = answer(first.classifier, first.question, [batch[index].image for index in indices])
-            answers.update(zip(indices, found, strict=True))
+            answers.update(zip(indices, answer([batch[index] for index in indices]), strict=True))
         except MekikiError as error:
             answers.update(dict.fromkeys(indices, error))
     return [answers[index] for index in range(len(batch))]

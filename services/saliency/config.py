@@ -11,6 +11,6 @@ class SaliencySettings(Settings):
     """The settings of every service, and its own."""
 
     loaded_classifiers: Annotated[int, Ge(1), Le(1000)] = 4
-    """Most classifiers, and as many object detectors, in memory; the one not asked for the longest gives way."""
+    """Most classifiers in memory, and as many detectors and segmenters; the one not asked for the longest gives way."""
     max_training_items: Annotated[int, Ge(2)] = 100_000
     """Most items of one training; at 224 pixels each takes 150 KB of the temporary folder while it runs."""

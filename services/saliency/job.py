@@ -17,6 +17,7 @@ from services.saliency.gather import Gathered, gather_items
 from services.saliency.model import Classifier, choose_device
 from services.saliency.origin import find_backbone_weights, tell_origin
 from services.saliency.recipe import Recipe, Training, Watch
+from services.saliency.segmentation.work import train_from_labels
 from services.saliency.train import train_classifier
 
 
@@ -67,4 +68,7 @@ def _describe(training: Training, recipe: Recipe, size: int, weights: Weights | 
 
 
 if __name__ == "__main__":
-    run_job({"TrainClassifier": train, "TrainObjectDetector": train_detector}, SaliencySettings)
+    run_job(
+        {"TrainClassifier": train, "TrainObjectDetector": train_detector, "TrainSegmenter": train_from_labels},
+        SaliencySettings,
+    )

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
 from services.runtime.sweep import Ground
-from services.saliency.detection.catalogue import FOLDER
+from services.saliency.detection.catalogue import FOLDER as OBJECT_DETECTORS
+from services.saliency.segmentation.catalogue import FOLDER as SEGMENTERS
 from services.saliency.versions import list_tensors
 
 
 def list_grounds(store: Store) -> Iterator[Ground]:
     """Yields the folders of all tensors in the service's store."""
-    for part in (store, store.prefixed(FOLDER)):
+    for part in (store, store.prefixed(OBJECT_DETECTORS), store.prefixed(SEGMENTERS)):
         yield Ground(part, "tensors", ManifestLog(part, "catalogue"), list_tensors, str)

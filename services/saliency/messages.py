@@ -18,6 +18,10 @@ INPUT_SIZE_STEP = 32  # pixels; the coarsest stride of the usual backbones
 PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 
+ListRequest = (
+    saliency_pb2.ListClassifiersRequest | saliency_pb2.ListObjectDetectorsRequest | saliency_pb2.ListSegmentersRequest
+)
+
 _METHODS = {
     saliency_pb2.EXPLAIN_METHOD_UNSPECIFIED: Method.AUTO,
     saliency_pb2.EXPLAIN_METHOD_CAM: Method.CAM,
@@ -96,9 +100,7 @@ def read_question(request: saliency_pb2.ExplainImageRequest) -> Question:
     )
 
 
-def read_page(
-    request: saliency_pb2.ListClassifiersRequest | saliency_pb2.ListObjectDetectorsRequest, names: list[str]
-) -> tuple[list[str], str]:
+def read_page(request: ListRequest, names: list[str]) -> tuple[list[str], str]:
     """Give the names of the page asked for, and the token of the next page, "" after the last."""
     if not 0 <= request.page_size <= MAX_PAGE_SIZE:
         raise InvalidArgument("page_size", f"must be 0 to {MAX_PAGE_SIZE}, is {request.page_size}")

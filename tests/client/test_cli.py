@@ -65,7 +65,7 @@ def test_the_commands_are_those_that_were_promised():
     )
     added = (
         "evaluate trials triage enroll forget calibrate calibrate-boxes promote rollback delete context "
-        "augment compose detect review"
+        "augment compose detect segment review"
     )
     assert names == set(f"{promised} {added}".split())
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 import mekiki
 from mekiki._values.image import from_image, from_mask, to_heatmap, to_image, to_mask
-from services.runtime.images import decode_heatmap, decode_image, decode_mask
+from mekiki.types.v1 import types_pb2
+from services.runtime.images import decode_heatmap, decode_image, decode_mask, encode_runs
 
 RANDOM = np.random.default_rng(0)
 KINDS = {
@@ -81,6 +82,15 @@ def test_pixels_come_back_as_they_went(kind):
 def test_what_is_no_image_is_refused_before_anything_is_sent(wrong, error, words):
     with pytest.raises(error, match=words):
         to_image(wrong)
+
+
+def test_run_lengths_are_read_and_those_that_make_no_mask_are_the_services_fault():
+    mask = RANDOM.random((9, 13)) > 0.5
+    assert_array_equal(from_mask(encode_runs(mask)), mask)
+    with pytest.raises(mekiki.errors.Internal, match="do not add up"):
+        from_mask(types_pb2.Mask(rle=types_pb2.CocoRle(width=3, height=2, counts=[7])))
+    with pytest.raises(mekiki.errors.Internal, match="at most"):
+        from_mask(types_pb2.Mask(rle=types_pb2.CocoRle(width=2**31 - 1, height=2**31 - 1)))
 
 
 def test_masks_and_heat_maps_go_both_ways():

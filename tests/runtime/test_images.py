@@ -17,6 +17,7 @@ from services.runtime.images import (
     decode_mask,
     encode_heatmap,
     encode_mask,
+    encode_runs,
     encode_tensor,
 )
 
@@ -156,6 +157,45 @@ def test_masks_survive_and_bad_ones_are_refused():
         decode_mask(types_pb2.Mask(png=encoded(np.zeros((4, 4, 3), np.uint8)).encoded), LIMIT)
     with pytest.raises(InvalidArgument, match=r"mask\.png: must be one of PNG"):
         decode_mask(types_pb2.Mask(png=encoded(np.zeros((4, 4), np.uint8), ".bmp").encoded), LIMIT)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("shape", [(1, 1), (6, 5), (1, 9), (9, 1)])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_masks_survive_as_run_lengths_which_the_coco_api_reads_alike(shape, share):
+    from pycocotools import mask as api
+
+    mask = RNG.random(shape) < share
+    told = encode_runs(mask)
+    assert np.array_equal(decode_mask(told, LIMIT), mask)
+    height, width = shape
+    packed = api.frPyObjects({"size": [height, width], "counts": list(told.rle.counts)}, height, width)
+    assert np.array_equal(api.decode(packed), mask)
+    assert decode_mask(told, LIMIT).flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize(
+    ("rle", "message"),
+    [
+        ({}, r"mask\.rle: width and height must be at least 1, are 0 x 0"),
+        ({"width": -1, "height": -4, "counts": [4]}, "must be at least 1, are -1 x -4"),
+        ({"width": 100_000, "height": 100_000, "counts": []}, r"must have at most \d+ pixels, has 100000 x 100000"),
+        ({"width": 3, "height": 2}, r"mask\.rle\.counts: must add up to 6 for 3 x 2, add up to 0"),
+        ({"width": 3, "height": 2, "counts": [1, 4]}, "add up to 5"),
+        ({"width": 3, "height": 2, "counts": [2**32 - 1] * 9}, f"add up to {9 * (2**32 - 1)}"),
+        ({"width": 3, "height": 2, "counts": [2**32 - 1, 7]}, f"add up to {2**32 + 6}"),
+    ],
+)
+def test_run_lengths_that_make_no_mask_are_refused_by_name(rle, message):
+    with pytest.raises(InvalidArgument, match=message):
+        decode_mask(types_pb2.Mask(rle=types_pb2.CocoRle(**rle)), LIMIT)
+
+
+def test_a_mask_is_told_in_one_way():
+    both = types_pb2.Mask(png=b"x", rle=types_pb2.CocoRle(width=1, height=1, counts=[1]))
+    for mask, words in ((types_pb2.Mask(), "none is"), (both, "both are")):
+        with pytest.raises(InvalidArgument, match=f"mask: one of png or rle must be set, {words}"):
+            decode_mask(mask, LIMIT)
 
 
 def test_heat_maps_survive_and_bad_ones_are_refused():

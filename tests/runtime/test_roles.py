@@ -40,6 +40,7 @@ def test_what_deletes_is_for_admins_and_what_starts_with_a_verb_of_change_is_aud
             "Classify",
             "Explain",
             "Detect",
+            "Segment",
             "Filter",
             "Fit",
             "Prepare",

@@ -166,7 +166,7 @@ async def test_lists_show_own_names_alone_and_no_page_token_tells_of_others():
     """The real servicers' lists; pages of one, so that a foreign name would show as a token."""
     from services.anomaly.servicer import AnomalyServicer
     from services.codec.servicer import CodecServicer
-    from services.saliency.servicer import SaliencyServicer
+    from services.saliency.desk import ClassifierDesk
 
     names = sorted([*OWN, *FOREIGN])
 
@@ -197,7 +197,7 @@ async def test_lists_show_own_names_alone_and_no_page_token_tells_of_others():
     assert [page.detectors[0].name for page in pages[:1]] == ["plant-a"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("services.saliency.messages.write_classifier", lambda e: saliency_pb2.Classifier(name=e.name))
-        page = await SaliencyServicer.ListClassifiers(saliency, saliency_pb2.ListClassifiersRequest(), None)
+        page = await ClassifierDesk.list(saliency, saliency_pb2.ListClassifiersRequest())
     assert [classifier.name for classifier in page.classifiers] == list(OWN)
 
 

@@ -71,10 +71,11 @@ from mekiki._values.evaluation import (
     Shortcut,
 )
 from mekiki._values.frame import Answer, Frame
-from mekiki._values.image import Heatmap, ImageLike, ItemForm, ItemRef
+from mekiki._values.image import Heatmap, ImageLike, ItemForm, ItemRef, MaskFormat
 from mekiki._values.item import Alignment, AppendedItem, Item, NewItem, PreparedImage, PreviewedItem, ReadItem
 from mekiki._values.progress import Progress
 from mekiki._values.saliency import Classification, Classifier, ClassifierRecipe, ExplainMethod, Explanation
+from mekiki._values.segmentation import Segment, Segmentation, SegmentationEngine, SegmentationLoss, Segmenter
 from mekiki._values.service import ServiceStatus
 from mekiki._values.trials import Configuration, Trial, TrialSeries
 from mekiki._values.tuning import CompressionTuning, RatePoint
@@ -153,6 +154,7 @@ __all__ = [
     "LabelFigures",
     "LabelScore",
     "MapLike",
+    "MaskFormat",
     "MekikiError",
     "MetricEngine",
     "MetricLoss",
@@ -175,6 +177,11 @@ __all__ = [
     "ReferenceChoice",
     "RetryPolicy",
     "ScoredImage",
+    "Segment",
+    "Segmentation",
+    "SegmentationEngine",
+    "SegmentationLoss",
+    "Segmenter",
     "ServiceStatus",
     "Shortcut",
     "Threshold",

@@ -86,6 +86,23 @@ async def test_a_request_without_a_map_or_with_an_unknown_method_is_refused(addr
             assert refused.value.details().startswith(words)
 
 
+async def test_a_binary_map_may_come_as_run_lengths(address):
+    import grpc
+
+    from services.runtime.images import encode_mask, encode_runs
+
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = boxfit_pb2_grpc.BoxfitServiceStub(channel)
+        told = [
+            await stub.FitBox(boxfit_pb2.FitBoxRequest(mask=encode(ragged()))) for encode in (encode_mask, encode_runs)
+        ]
+        assert told[0] == told[1]
+        torn = types_pb2.Mask(rle=types_pb2.CocoRle(width=5, height=4, counts=[7]))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.FitBox(boxfit_pb2.FitBoxRequest(mask=torn))
+        assert refused.value.details().startswith("mask.rle.counts: must add up to 20")
+
+
 async def test_a_bad_map_in_a_stream_answers_its_own_error_and_the_stream_goes_on(client):
     maps = [ragged(1), np.zeros((3, 3), dtype=np.bool_), ragged(2)]
     answers = [answer async for answer in client.boxfit.fit_boxes(maps)]

@@ -7,7 +7,7 @@ import numpy as np
 from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
 from services.runtime.config import Settings
 from services.runtime.errors import DataLoss, NotFound
-from services.runtime.images import encode_tensor
+from services.runtime.images import encode_mask, encode_tensor
 from services.runtime.server import Opening, Service
 from services.runtime.status import to_status
 
@@ -21,6 +21,8 @@ class FakeItem:
     label: str = ""
     group: str = ""
     annotations: tuple = ()
+    labels: tuple = ()  # instead of the one
+    mask: np.ndarray | None = None
 
 
 class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
@@ -39,10 +41,14 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self.asked.append(request.items.encoding_id)
         for item in self.items:
             if not request.items.item_ids or item.item_id in request.items.item_ids:
-                yield self.answer(item, request.metadata_only)
+                answer = self.answer(item, request.metadata_only)
+                if request.with_masks and item.mask is not None:
+                    answer.mask.CopyFrom(encode_mask(item.mask))
+                yield answer
 
     def answer(self, item, metadata_only):
-        described = codec_pb2.Item(item_id=item.item_id, labels=[item.label] if item.label else [], group=item.group)
+        labels = item.labels or ([item.label] if item.label else [])
+        described = codec_pb2.Item(item_id=item.item_id, labels=labels, group=item.group)
         described.annotations.extend(mark.to_proto() for mark in item.annotations)
         if metadata_only:
             return codec_pb2.ReadItemsResponse(item=described)

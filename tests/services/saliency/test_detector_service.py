@@ -199,7 +199,7 @@ def test_tensors_of_detectors_are_swept_apart_from_those_of_classifiers(store):
     catalogue = open_catalogue(store)
     kept = catalogue.add("things", ABOUT, b"x", "op")
     grounds = {ground.store.prefix: ground for ground in list_grounds(store)}
-    assert len(grounds) == 2
+    assert len(grounds) == 3
     body = catalogue.log.latest().body
     assert grounds[catalogue.store.prefix].list_named(body, {}) == {kept.key, kept.assessment_key}
 

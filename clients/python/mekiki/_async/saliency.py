@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from mekiki._async.detection import AsyncDetection
 from mekiki._async.operation import AsyncOperation
+from mekiki._async.segmentation import AsyncSegmentation
 from mekiki._async.streams import Travel, answer_frames, tag_frames
 from mekiki._values.classifier import FilteredImage
 from mekiki._values.dataset import ItemsLike, to_item_filter
@@ -18,8 +18,8 @@ from mekiki.saliency.v1 import saliency_pb2
 PAGE_SIZE = 1000
 
 
-class AsyncSaliency(AsyncDetection):
-    """Classifiers: trained from labels alone, asked what and where. Object detectors: trained on boxes."""
+class AsyncSaliency(AsyncSegmentation):
+    """Classifiers and segmenters: trained from labels alone, asked what and where. Object detectors: from boxes."""
 
     async def train_classifier(  # noqa: PLR0913 -- the fields of the request, each with the service's default
         self,

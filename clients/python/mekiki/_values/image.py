@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mekiki._wire.runs import from_runs
 from mekiki.errors import Internal
 from mekiki.types.v1 import types_pb2
 
@@ -26,6 +27,15 @@ _NUMPY_DTYPES: dict[int, np.dtype[Any]] = {
 # How Pillow's modes are brought to grey, RGB or RGBA: just as the services do it with a file that they decode.
 _PILLOW_MODES = {"1": "L", "L": "L", "P": "RGBA", "LA": "RGBA", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA"}
 _PILLOW_MODES |= {"RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "I;16": "I;16"}
+
+
+class MaskFormat(StrEnum):
+    """How a service is to send masks; either way they are arrays here."""
+
+    RLE = "rle"
+    """Run lengths."""
+
+    PNG = "png"
 
 
 class ItemForm(StrEnum):
@@ -163,8 +173,18 @@ def to_mask(mask: Array) -> types_pb2.Mask:
 
 
 def from_mask(mask: types_pb2.Mask) -> NDArray[np.bool_]:
-    """The binary map that a service sent, (h, w) bool."""
+    """The binary map that a service sent, (h, w) bool.
+
+    Raises:
+        Internal: its run lengths do not add up.
+    """
     from PIL import Image  # noqa: PLC0415 -- `import mekiki` stays quick
 
+    if mask.HasField("rle"):
+        rle = mask.rle
+        try:
+            return from_runs(rle.counts, rle.width, rle.height).reshape(rle.width, rle.height).T
+        except ValueError as error:
+            raise Internal(f"the service sent a mask that is none: {error}") from error
     with Image.open(io.BytesIO(mask.png), formats=("PNG",)) as file:
         return np.asarray(file.convert("L")) >= 128

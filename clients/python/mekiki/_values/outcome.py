@@ -14,6 +14,7 @@ from mekiki._values.detection import ObjectDetector
 from mekiki._values.encoding import EncodedDataset
 from mekiki._values.evaluation import Calibration, Evaluation
 from mekiki._values.saliency import Classifier
+from mekiki._values.segmentation import Segmenter
 from mekiki._values.trials import read_series
 from mekiki._values.tuning import CompressionTuning
 from mekiki.anomaly.v1 import anomaly_pb2
@@ -29,6 +30,7 @@ _VALUES: Mapping[type[Any], Callable[[Any], object]] = MappingProxyType(
         codec_pb2.VerifyDatasetResponse: Verification.from_proto,
         saliency_pb2.TrainClassifierResponse: lambda response: Classifier.from_proto(response.classifier),
         saliency_pb2.TrainObjectDetectorResponse: lambda done: ObjectDetector.from_proto(done.object_detector),
+        saliency_pb2.TrainSegmenterResponse: lambda response: Segmenter.from_proto(response.segmenter),
         boxfit_pb2.AnnotateDatasetResponse: AnnotatedDataset.from_proto,
         boxfit_pb2.CalibrateBoxesResponse: CalibratedBoxes.from_proto,
         anomaly_pb2.TrainDetectorResponse: lambda response: Detector.from_proto(response.detector),

@@ -53,6 +53,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "Explain": Verb(60),
         "Filter": Verb(60),
         "Detect": Verb(60),
+        "Segment": Verb(120),
         "Fit": Verb(60),
         "Annotate": Verb(120),
         "Score": Verb(60),

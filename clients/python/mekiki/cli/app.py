@@ -20,6 +20,7 @@ from mekiki.cli.evaluation import evaluate
 from mekiki.cli.export import export
 from mekiki.cli.models import classify, explain, score
 from mekiki.cli.reviewing import review
+from mekiki.cli.segmentation import segment
 from mekiki.cli.showcase import demo, sample_parts
 from mekiki.cli.state import ops, status
 from mekiki.cli.training import train
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 DATA = (push, pull, encode, compact, verify, export, augment, compose)
 MODELS = (enroll, forget, calibrate, promote, rollback, score, evaluate, trials, classify, explain, triage, annotate)
-OBJECTS = (detect,)
+OBJECTS = (detect, segment)
 PAGES = (review,)
 for command in (*DATA, *MODELS, *OBJECTS, *PAGES, status, demo):
     app.command(epilog=EPILOG)(command)

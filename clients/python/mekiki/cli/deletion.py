@@ -1,4 +1,4 @@
-"""Commands that delete: a data set, a detector, a classifier, an object detector."""
+"""Commands that delete: a data set, a detector, a classifier, an object detector, a segmenter."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -12,11 +12,12 @@ from mekiki.cli.detection import ObjectDetectorName
 from mekiki.cli.detectors import DetectorName
 from mekiki.cli.models import ClassifierName
 from mekiki.cli.plain import safe
+from mekiki.cli.segmentation import SegmenterName
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, session
 
 delete = typer.Typer(
     no_args_is_help=True,
-    help="Delete a data set, a detector, a classifier or an object detector, with all that is in it.",
+    help="Delete a data set, a detector, a classifier, an object detector or a segmenter, with all that is in it.",
 )
 
 Yes = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
@@ -56,6 +57,14 @@ def object_detector(
         yes=yes,
         address=address,
         json=json,
+    )
+
+
+@delete.command(epilog=EPILOG)
+def segmenter(name: SegmenterName, *, yes: Yes = False, address: Address = DEFAULT_ADDRESS, json: Json = False) -> None:
+    """Delete a segmenter with all its versions."""
+    _delete(
+        "segmenter", name, lambda client: client.saliency.delete_segmenter(name), yes=yes, address=address, json=json
     )
 
 

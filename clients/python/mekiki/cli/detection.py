@@ -72,7 +72,7 @@ def detect(  # noqa: PLR0913 -- a command's options
 def _detect_in_files(
     client: Client, output: Output, detector: str, images: Sequence[Path], out: Path | None, min_score: float | None
 ) -> None:
-    gallery: Gallery[Detection] = Gallery(output, list_images(images), _row)
+    gallery: Gallery[Detection] = Gallery(output, list_images(images), _describe)
     answers = client.saliency.detect_objects_in_images(detector, gallery.frames(), min_score=min_score)
     try:
         gallery.show(f"asking {detector}", answers)
@@ -81,8 +81,8 @@ def _detect_in_files(
             _draw_all(out, gallery.values, output)
 
 
-def _row(found: Detection) -> Mapping[str, object]:
-    return {"objects": len(found.objects), "labels": count_labels(found)}
+def _describe(found: Detection) -> Sequence[Mapping[str, object]]:
+    return [{"objects": len(found.objects), "labels": count_labels(found)}]
 
 
 def count_labels(found: Detection) -> str:

@@ -26,12 +26,22 @@ class Answers(Protocol[Value]):
 
 
 class Gallery(Generic[Value]):
-    """Shows one answer an image, and remembers the values."""
+    """Shows one answer an image, and remembers the values where `show` is asked to.
 
-    def __init__(self, output: Output, paths: Sequence[Path], row: Callable[[Value], Mapping[str, object]]) -> None:
+    Args:
+        output: where to.
+        paths: of the images.
+        rows: what the table for people is to say of a value, a line or several with the same columns.
+    """
+
+    def __init__(
+        self, output: Output, paths: Sequence[Path], rows: Callable[[Value], Sequence[Mapping[str, object]]]
+    ) -> None:
         self._output = output
         self._paths = paths
-        self._row = row
+        self._describe = rows
+        self._rows: list[Mapping[str, object]] = []
+        self._answered = 0
         self.values: dict[Path, Value] = {}
 
     def frames(self) -> Iterator[Frame[ImageLike]]:
@@ -39,29 +49,42 @@ class Gallery(Generic[Value]):
         return (Frame(path, str(number)) for number, path in enumerate(self._paths))
 
     def show(self, title: str, answers: Answers[Value]) -> None:
-        """Shows all answers: a line of JSON for each as it comes, a table without empty columns for people at the end.
+        """Shows all answers: a line of JSON for each as it comes, a table for people at the end.
 
         Raises:
             typer.Exit: a service refused some of the images.
         """
+        self.values.update(self.walk(title, answers))
+        self.tell()
+
+    def walk(self, title: str, answers: Answers[Value]) -> Iterator[tuple[Path, Value]]:
+        """Each image with its value as it comes; of one that was refused, the reason is shown."""
         with closing(answers), self._output.bar(title) as bar:
             for number, (path, answer) in enumerate(zip(self._paths, answers, strict=True), 1):
-                self._show_one(path, answer)
+                if answer.error is not None:
+                    self._output.warn(f"{path}: {answer.error.message}")
+                    self._output.value({"image": str(path)} | to_plain(answer.error))
+                else:
+                    self._note(path, answer.value)
+                    yield path, answer.value
                 bar.show(number, len(self._paths))
-        rows = [{"image": path, **self._row(value)} for path, value in self.values.items()]
-        if rows:
-            columns = [name for name in rows[0] if any(row[name] != "" for row in rows)]
-            self._output.table(columns, ([_cell(row[name]) for name in columns] for row in rows))
-        if len(rows) < len(self._paths):
+
+    def tell(self) -> None:
+        """Shows the table of what was walked through, without empty columns.
+
+        Raises:
+            typer.Exit: a service refused some of the images.
+        """
+        if self._rows:
+            columns = [name for name in self._rows[0] if any(row[name] != "" for row in self._rows)]
+            self._output.table(columns, ([_cell(row[name]) for name in columns] for row in self._rows))
+        if self._answered < len(self._paths):
             raise typer.Exit(ExitCode.REFUSED)
 
-    def _show_one(self, path: Path, answer: Answer[Value]) -> None:
-        if answer.error is not None:
-            self._output.warn(f"{path}: {answer.error.message}")
-            self._output.value({"image": str(path)} | to_plain(answer.error))
-            return
-        self.values[path] = answer.value
-        self._output.value({"image": str(path)} | to_plain(answer.value))
+    def _note(self, path: Path, value: Value) -> None:
+        self._output.value({"image": str(path)} | to_plain(value))
+        self._rows += [{"image": path, **row} for row in self._describe(value)]
+        self._answered += 1
 
 
 def _cell(value: object) -> str:

@@ -34,12 +34,12 @@ def score(
     Without --category each is judged as the one of the detector's categories that it scores lowest in.
     """
 
-    def row(scored: ScoredImage) -> dict[str, object]:
+    def describe(scored: ScoredImage) -> list[dict[str, object]]:
         verdict = scored.verdict or "not calibrated"
-        return {"score": scored.score, "verdict": verdict, "aligned": scored.aligned, "category": scored.category}
+        return [{"score": scored.score, "verdict": verdict, "aligned": scored.aligned, "category": scored.category}]
 
     with session(address, json=json) as (client, output):
-        gallery = Gallery(output, list_images(images), row)
+        gallery = Gallery(output, list_images(images), describe)
         side = None if out else 0
         answers = client.anomaly.score_images(detector, gallery.frames(), heatmap_side=side, category=category)
         gallery.show(f"scoring with {detector}", answers)
@@ -57,11 +57,11 @@ def classify(
 ) -> None:
     """Say what is in images."""
 
-    def row(said: Classification) -> dict[str, object]:
-        return {"label": said.label, "probability": said.labels[0].score}
+    def describe(said: Classification) -> list[dict[str, object]]:
+        return [{"label": said.label, "probability": said.labels[0].score}]
 
     with session(address, json=json) as (client, output):
-        gallery = Gallery(output, list_images(images), row)
+        gallery = Gallery(output, list_images(images), describe)
         gallery.show(f"asking {classifier}", client.saliency.classify_images(classifier, gallery.frames()))
 
 
@@ -79,11 +79,11 @@ def explain(  # noqa: PLR0913 -- a command's options
 ) -> None:
     """Paint which pixels of images speak for a label."""
 
-    def row(explanation: Explanation) -> dict[str, object]:
-        return {"label": explanation.label, "probability": explanation.score, "method": explanation.method}
+    def describe(explanation: Explanation) -> list[dict[str, object]]:
+        return [{"label": explanation.label, "probability": explanation.score, "method": explanation.method}]
 
     with session(address, json=json) as (client, output):
-        gallery = Gallery(output, list_images(images), row)
+        gallery = Gallery(output, list_images(images), describe)
         answers = client.saliency.explain_images(
             classifier, gallery.frames(), label=label, method=method, scales=scale or (), flip=flip
         )

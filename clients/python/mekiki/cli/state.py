@@ -60,7 +60,8 @@ def _list_models(client: Client, service: str) -> list[str]:
         case "saliency":
             classifiers = [f"{model.name}@{model.version}" for model in client.saliency.list_classifiers()]
             detectors = [f"{model.name}@{model.version}" for model in client.saliency.list_object_detectors()]
-            return classifiers + detectors
+            segmenters = [f"{model.name}@{model.version}" for model in client.saliency.list_segmenters()]
+            return classifiers + detectors + segmenters
         case "anomaly":
             found = client.anomaly.list_detectors(all_versions=True)
             return [_tell_detector(each) for each in found]

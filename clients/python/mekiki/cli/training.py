@@ -1,4 +1,4 @@
-"""Commands that train: a detector from normals, a classifier from labels, an object detector from boxes."""
+"""Commands that train: a detector from normals, classifier or segmenter from labels, an object detector from boxes."""
 
 from dataclasses import replace
 from enum import StrEnum
@@ -21,6 +21,8 @@ from mekiki import (
     PadimEngine,
     PatchEngine,
     Rate,
+    SegmentationEngine,
+    Segmenter,
 )
 from mekiki.cli.codes import EPILOG
 from mekiki.cli.datasets import DatasetName, Labels, Splits
@@ -37,11 +39,12 @@ from mekiki.cli.detectors import (
 )
 from mekiki.cli.output import Output
 from mekiki.cli.reporting import Report, make_report
+from mekiki.cli.segmentation import SegmenterName
 from mekiki.cli.session import DEFAULT_ADDRESS, Address, Json, follow, session
 
 train = typer.Typer(
     no_args_is_help=True,
-    help="Train a detector from normals, a classifier from labels, or an object detector from boxes.",
+    help="Train a detector from normals, a classifier or a segmenter from labels, or an object detector from boxes.",
 )
 
 Backbone = Annotated[str, typer.Option(help='A timm backbone, or "small"; default mobilenetv2_100.')]
@@ -235,5 +238,53 @@ def _describe_objects(trained: ObjectDetector, output: Output) -> None:
         f"{trained.mean_average_precision:.2f} ({trained.mean_average_precision_50:.2f} at IoU .5) on "
         f"{trained.validation_count} held-out items, split by {trained.split_by}; {trained.box_count} boxes on "
         f"{trained.train_count} items trained on, {trained.left_out_count} left out"
+    )
+    output.value(trained)
+
+
+@train.command(epilog=EPILOG)
+def segmenter(  # noqa: PLR0913 -- a command's options
+    name: SegmenterName,
+    dataset: DatasetName,
+    *,
+    normal: Annotated[
+        list[str] | None, typer.Option(help="Label of items that show nothing of interest; may be repeated.")
+    ] = None,
+    masks: Annotated[bool, typer.Option("--masks", help="Learn from the masks that items have, too.")] = False,
+    engine: Annotated[SegmentationEngine, typer.Option(help="How it learns.")] = SegmentationEngine.REFINED,
+    epochs: Epochs = None,
+    input_size: Annotated[int | None, typer.Option(help="Side of the square an image is resized to, pixels.")] = None,
+    split: Splits = None,
+    label: Labels = None,
+    backbone: Backbone = "",
+    seed: Seed = 0,
+    address: Address = DEFAULT_ADDRESS,
+    json: Json = False,
+) -> None:
+    """Train a segmenter on the labels of items; it says which pixels show what, though nobody ever drew an outline.
+
+    Items with a label given by --normal teach what the background looks like.
+    """
+    wanted = ItemFilter(dataset, labels=label or (), splits=split or ())
+    with session(address, json=json) as (client, output):
+        operation = client.saliency.train_segmenter(
+            name,
+            wanted,
+            normal_labels=normal or (),
+            use_masks=masks,
+            engine=engine,
+            backbone=backbone,
+            epochs=epochs,
+            input_size=input_size,
+            seed=seed,
+        )
+        _describe_segmenter(follow(operation, output, f"training {name}"), output)
+
+
+def _describe_segmenter(trained: Segmenter, output: Output) -> None:
+    output.say(trained.weights.description)
+    output.say(
+        f"{trained.name} version {trained.version}: {', '.join(trained.labels)}; learnt by {trained.engine} from "
+        f"{trained.train_count} items, {trained.masked_count} of them with masks, {trained.left_out_count} left out"
     )
     output.value(trained)

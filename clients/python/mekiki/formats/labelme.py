@@ -2,7 +2,7 @@
 
 The format knows no splits: ours stand under a key of their own, which labelme keeps; else a folder's name tells.
 Rectangles are two corners in pixels. A mask is a PNG inside its rectangle, base64. A rectangle and a mask of the same
-object share a group.
+object share a group. Or a mask is polygons, which people can edit there, without a rectangle.
 """
 
 import base64
@@ -23,14 +23,15 @@ from mekiki.formats.runs import PIXEL_LIMIT
 from mekiki.formats.shapes import Shape, join_shapes
 from mekiki.formats.state import take_score, take_state
 from mekiki.formats.told import SPLITS, Marks, Told
+from mekiki.formats.tracing import trace_mask
 
 NAME = "LabelMe file"
 KEYS = frozenset({"shapes", "imagePath"})
 VERSION = "5.4.1"  # of labelme, whose layout this is
 
 
-def write_labelme(out: Path, pictures: Iterable[Picture], *, lossless: bool = False) -> int:
-    """Write pictures and their files into `out` and return how many.
+def write_labelme(out: Path, pictures: Iterable[Picture], *, lossless: bool = False, polygons: bool = False) -> int:
+    """Write pictures and their files into `out` and return how many; masks as PNG or as `polygons`.
 
     Raises:
         OSError: a file could not be written.
@@ -39,14 +40,15 @@ def write_labelme(out: Path, pictures: Iterable[Picture], *, lossless: bool = Fa
     out.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         written = files.write(out, picture)
-        text = json.dumps(_describe(written), ensure_ascii=False, indent=1)
+        text = json.dumps(_describe(written, polygons=polygons), ensure_ascii=False, indent=1)
         (out / f"{written.stem}.json").write_text(text + "\n", encoding="utf-8")
     return files.count
 
 
-def _describe(written: Written) -> dict[str, Any]:
+def _describe(written: Written, *, polygons: bool) -> dict[str, Any]:
     picture = written.picture
-    shapes = [shape for number, mark in enumerate(picture.marks, 1) for shape in _describe_mark(mark, number)]
+    describe = _describe_outline if polygons else _describe_mark
+    shapes = [shape for number, mark in enumerate(picture.marks, 1) for shape in describe(mark, number)]
     size = {"imageHeight": picture.height, "imageWidth": picture.width}
     told = {
         "version": VERSION,
@@ -57,15 +59,33 @@ def _describe(written: Written) -> dict[str, Any]:
     return told | {"imagePath": written.file, "imageData": None} | size
 
 
-def _describe_mark(mark: Mark, number: int) -> Iterable[dict[str, Any]]:
-    note, box = mark.annotation, mark.annotation.box
-    told: dict[str, Any] = {
+def _describe_outline(mark: Mark, number: int) -> Iterable[dict[str, Any]]:
+    if mark.mask is None:
+        yield from _describe_mark(mark, number)
+        return
+    box = mark.annotation.box
+    traced = trace_mask(mark.mask)
+    for polygon in traced:
+        points = (polygon + np.array([box.x_min, box.y_min])).tolist()
+        group = number if len(traced) > 1 else None
+        yield _begin(mark, group) | {"points": points, "shape_type": "polygon", "mask": None}
+
+
+def _begin(mark: Mark, group: int | None) -> dict[str, Any]:
+    """What all shapes of an object have."""
+    note = mark.annotation
+    return {
         "label": note.label,
-        "group_id": number if mark.mask is not None else None,
+        "group_id": group,
         "description": "",
         "flags": {},
         "attributes": {"score": round(note.score, 6), "state": str(note.state)},
     }
+
+
+def _describe_mark(mark: Mark, number: int) -> Iterable[dict[str, Any]]:
+    box = mark.annotation.box
+    told = _begin(mark, number if mark.mask is not None else None)
     yield told | {"points": [[box.x_min, box.y_min], [box.x_max, box.y_max]], "shape_type": "rectangle", "mask": None}
     if mark.mask is not None:  # its last corner is a pixel inside
         corners = [[box.x_min, box.y_min], [box.x_max - 1, box.y_max - 1]]

@@ -1,41 +1,17 @@
 """Masks as run lengths: row by row as CVAT has them, column by column as COCO and Datumaro have them.
 
-Runs begin with zeros (a first run of 0 where the first pixel is set). COCO packs them into a string, six bits a sign,
-each as its difference to the run two before it (`rleToString` of the COCO API, maskApi.c).
+COCO packs runs into a string, six bits a sign, each as its difference to the run two before it (`rleToString` of the
+COCO API, maskApi.c).
 """
 
-import numpy as np
-from numpy.typing import NDArray
+from mekiki._wire.runs import PIXEL_LIMIT, Mask, from_runs, to_runs
 
-Mask = NDArray[np.bool_]
-
-PIXEL_LIMIT = 1 << 28
-"""Pixels that a mask may claim to have; what claims more is refused before memory is asked for."""
-
-
-def to_runs(flat: Mask) -> list[int]:
-    """Run lengths of a flat mask, zeros first."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], flat, [not flat[-1]] if flat.size else [True]))))
-    return [int(each) for each in np.diff(np.concatenate(([0], edges)))]
-
-
-def from_runs(runs: "NDArray[np.int64] | list[int]", width: int, height: int) -> Mask:
-    """A flat mask of width * height pixels.
-
-    Raises:
-        ValueError: the runs do not make so many pixels, or the mask is too large.
-    """
-    lengths = np.asarray(runs, np.int64)
-    if width < 0 or height < 0 or width * height > PIXEL_LIMIT:
-        raise ValueError(f"a mask has at most {PIXEL_LIMIT} pixels, not {width} x {height}")
-    if lengths.ndim != 1 or (lengths < 0).any() or lengths.astype(float).sum() != width * height:
-        raise ValueError(f"the runs of a mask of {width} x {height} pixels do not add up")
-    return np.repeat(np.arange(lengths.size) % 2 == 1, lengths)
+__all__ = ["PIXEL_LIMIT", "from_columns", "from_rows", "pack_columns", "to_rows"]
 
 
 def to_rows(mask: Mask) -> list[int]:
     """Runs row by row."""
-    return to_runs(mask.ravel())
+    return list(map(int, to_runs(mask.ravel())))
 
 
 def from_rows(runs: list[int], width: int, height: int) -> Mask:
@@ -45,7 +21,7 @@ def from_rows(runs: list[int], width: int, height: int) -> Mask:
 
 def pack_columns(mask: Mask) -> str:
     """COCO's string for a mask."""
-    runs = to_runs(mask.ravel(order="F"))
+    runs = to_runs(mask.ravel(order="F")).tolist()
     signs: list[str] = []
     for number, run in enumerate(runs):
         rest = run - runs[number - 2] if number > 2 else run

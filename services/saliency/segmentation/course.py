@@ -1,0 +1,131 @@
+"""One training of a segmenter: batches, steps and checkpoints, whatever is learnt from."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from services.runtime.errors import DataLoss
+from services.saliency import bundle
+from services.saliency.pictures import Pixels, normalise
+from services.saliency.segmentation.network import SegmentationNetwork
+from services.saliency.segmentation.recipe import Recipe, Watch
+
+PRETRAINED_SHARE = 0.1  # of the learning rate
+WEIGHT_DECAY = 1e-3
+MOST_GRADIENT = 5.0  # norm over all that learns
+WARM_UP_SHARE = 0.05  # of the steps
+PHASE = "training the segmenter"
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationSet:
+    """What there is to learn from.
+
+    Attributes:
+        pictures: (n, s, s, 3) uint8, may be a read-only memory map.
+        present: which of the k labels each shows, (n, k).
+        cues: positions whose class is known, (n, k + 1, h, w), class 0 the background.
+    """
+
+    pictures: Pixels
+    present: npt.NDArray[np.bool_]
+    cues: npt.NDArray[np.bool_]
+
+
+class Course:
+    """Goes through the epochs of a training. The same data, recipe and machine give the same network."""
+
+    def __init__(
+        self, network: SegmentationNetwork, data: SegmentationSet, recipe: Recipe, watch: Watch, fingerprint: str
+    ) -> None:
+        self.network = network
+        self.data = data
+        self.recipe = recipe
+        self._watch = watch
+        self._learning = network.fresh | network.pretrained
+        groups = [
+            {"params": list(network.fresh.values()), "peak": recipe.learning_rate},
+            {"params": list(network.pretrained.values()), "peak": recipe.learning_rate * PRETRAINED_SHARE},
+        ]
+        self._optimiser = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=WEIGHT_DECAY)
+        self._fingerprint = fingerprint
+        self._epoch = 0
+        self._step = 0
+
+    @classmethod
+    def begin(
+        cls, network: SegmentationNetwork, data: SegmentationSet, recipe: Recipe, watch: Watch, fingerprint: str = ""
+    ) -> "Course":
+        """Starts, or goes on from `watch.resume` where that is of the same training, told by its fingerprint."""
+        course = cls(network, data, recipe, watch, fingerprint)
+        course._resume()
+        return course
+
+    def remaining_epochs(self) -> range:
+        """Numbers of the epochs that are still to be learnt, from 1."""
+        return range(self._epoch + 1, self.recipe.epochs + 1)
+
+    def draw_batches(self, epoch: int) -> Iterator[tuple[npt.NDArray[np.int64], bool]]:
+        """Batches of picture numbers, and whether they are to be mirrored; chance depends on seed and epoch alone."""
+        random = np.random.default_rng((self.recipe.seed, epoch))
+        order = random.permutation(len(self.data.pictures))
+        for start in range(0, len(order), self.recipe.batch_size):
+            yield np.sort(order[start : start + self.recipe.batch_size]), bool(random.random() < 0.5)
+
+    def score(self, pictures: Pixels) -> torch.Tensor:
+        """Probabilities of pictures (n, s, s, 3), (n, k + 1, h, w), to learn from."""
+        form = self.network.network.input_format
+        device = next(self.network.module.parameters()).device
+        return self.network.score(normalise(pictures, form.mean, form.std, device))
+
+    def take_step(self, loss: torch.Tensor) -> None:
+        """Learns from one loss; warms up and then falls along a cosine (Loshchilov and Hutter, ICLR 2017)."""
+        steps = self._steps_per_epoch * self.recipe.epochs
+        rise = min(1.0, (self._step + 1) / max(1.0, WARM_UP_SHARE * steps))
+        fall = 0.5 * (1 + math.cos(math.pi * self._step / steps))
+        for group in self._optimiser.param_groups:
+            group["lr"] = group["peak"] * rise * fall
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(list(self._learning.values()), MOST_GRADIENT)
+        self._optimiser.step()
+        self._step += 1
+        self._watch.report(PHASE, self._step, steps, loss=float(loss.detach()))
+
+    def save(self, epoch: int) -> None:
+        """Keeps what there is after an epoch."""
+        self._epoch = epoch
+        memory = {
+            f"memory:{name}/{key}": value.detach().clone()
+            for name, parameter in self._learning.items()
+            for key, value in self._optimiser.state[parameter].items()
+        }
+        tensors = {f"current:{name}": parameter.detach().clone() for name, parameter in self._learning.items()}
+        self._watch.save(bundle.pack(tensors | memory, {"fingerprint": self._fingerprint, "epoch": epoch}))
+
+    def _resume(self) -> None:
+        if self._watch.resume is None:
+            return
+        try:
+            tensors, about = bundle.unpack(self._watch.resume)
+        except DataLoss:
+            return  # a torn checkpoint costs time, not the training
+        if about.get("fingerprint") != self._fingerprint:
+            return
+        self._epoch, self._step = about["epoch"], about["epoch"] * self._steps_per_epoch
+        for path, value in tensors.items():
+            part, _, rest = path.partition(":")
+            if part == "current":
+                self._learning[rest].data.copy_(value)
+            else:
+                name, _, key = rest.rpartition("/")
+                parameter = self._learning[name]
+                self._optimiser.state[parameter][key] = value.to(parameter.device if value.ndim else "cpu")
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        return math.ceil(len(self.data.pictures) / self.recipe.batch_size)

@@ -1,0 +1,121 @@
+"""The segmenter's network: scores at every position, from maps of several depths.
+
+    pictures (n, 3, s, s) → backbone → maps of stride 4 (or 8), 8, 16, 32 → each brought to 128 channels (1 x 1)
+                          → all enlarged to the finest and added → 3 x 3 → 1 x 1 → softmax (n, k + 1, s/4, s/4)
+
+What a coarse map knows about *what* and a fine one about *where* is added as in Long et al., "Fully convolutional
+networks for semantic segmentation", CVPR 2015, section 4.2. Class 0 is the background.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from services.runtime.errors import InvalidArgument
+from services.saliency.backbones import SMALL, build_network
+from services.saliency.detection.network import SmallBody, TimmBody
+from services.saliency.network import Network
+
+CHANNELS = 128
+GROUPS = 8  # of channels that are normalised together: no statistics that a small batch would spoil
+COARSER = (8, 16, 32)
+
+
+class Segmenter(nn.Module):
+    """A backbone and the layers that score every position."""
+
+    def __init__(self, body: nn.Module, widths: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.body = body
+        self.laterals = nn.ModuleList(nn.Conv2d(width, CHANNELS, 1) for width in widths)
+        self.mix = nn.Sequential(
+            nn.GroupNorm(GROUPS, CHANNELS),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+            nn.GroupNorm(GROUPS, CHANNELS),
+            nn.ReLU(),
+        )
+        self.score = nn.Conv2d(CHANNELS, classes + 1, 1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(n, 3, s, s) → logits (n, k + 1, h, w), h and w those of the finest map."""
+        maps = self.body(inputs)
+        brought = [lateral(each) for lateral, each in zip(self.laterals, maps, strict=True)]
+        size = brought[0].shape[-2:]
+        enlarged = [functional.interpolate(each, size, mode="bilinear", align_corners=False) for each in brought[1:]]
+        logits: torch.Tensor = self.score(self.mix(brought[0] + sum(enlarged)))
+        return logits
+
+
+@dataclass(frozen=True)
+class SegmentationNetwork:
+    """The network, what feeds it, and what of it learns: `fresh` starts from nothing, `pretrained` does not."""
+
+    module: Segmenter
+    network: Network
+    stride: int
+    fresh: dict[str, nn.Parameter]
+    pretrained: dict[str, nn.Parameter]
+
+    def score(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Probabilities, (n, k + 1, h, w)."""
+        logits: torch.Tensor = self.module(inputs)
+        return logits.softmax(1)
+
+
+def build_segmentation_network(
+    backbone: str, classes: int, *, input_size: int, stride: int = 8, weights: Path | None = None, seed: int = 0
+) -> SegmentationNetwork:
+    """Build a segmenter of `classes` labels and the background on the CPU; what is new in it is drawn from `seed`.
+
+    `stride` is the finest map's, 4 or 8 pixels; the small network has 8 alone.
+    Raises InvalidArgument for an unknown backbone or one without such maps; FailedPrecondition WEIGHTS_MISMATCH for the
+    weights of another network.
+    """
+    network = build_network(backbone, 2, weights=weights, input_size=input_size, seed=seed)
+    body, widths, before = _build_body(network, tuple(sorted({stride, *COARSER})))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = Segmenter(body, widths, classes).to(memory_format=torch.channels_last)
+    nn.init.zeros_(module.score.weight)
+    pretrained = _find_behind(module, before)
+    fresh = {
+        name: each for name, each in module.named_parameters() if not name.startswith("body.") or backbone == SMALL
+    }
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    for parameter in (*fresh.values(), *pretrained.values()):
+        parameter.requires_grad_()
+    return SegmentationNetwork(module.eval(), network, 8 if backbone == SMALL else stride, fresh, pretrained)
+
+
+def _build_body(network: Network, strides: Sequence[int]) -> tuple[nn.Module, list[int], str]:
+    """Returns the body, how many channels its maps have, and the layer behind which it learns."""
+    if network.backbone == SMALL:
+        network.module.set_submodule(network.last_layer, nn.Identity())
+        return SmallBody(network), [int(network.module.num_features)], ""  # type: ignore[arg-type]
+    described: Any = network.module.feature_info
+    levels = {level["reduction"]: number for number, level in enumerate(described)}
+    lacking = [str(stride) for stride in strides if stride not in levels]
+    if lacking or not hasattr(network.module, "forward_intermediates"):
+        wanted = ", ".join(map(str, strides))
+        raise InvalidArgument("backbone", f"must have maps of stride {wanted}; {network.backbone!r} lacks {lacking}")
+    indices = [levels[stride] for stride in strides]
+    infos = [described[index] for index in indices]
+    network.module.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)  # type: ignore[operator]
+    before = next(info["module"] for info in infos if info["reduction"] == COARSER[0])
+    return TimmBody(network, indices), [info["num_chs"] for info in infos], before
+
+
+def _find_behind(module: Segmenter, layer: str) -> dict[str, nn.Parameter]:
+    """The backbone's parameters behind a layer: what lies before serves any image as it is, and costs most time."""
+    parameters = [(name, each) for name, each in module.named_parameters() if name.startswith("body.")]
+    places = [
+        number for number, (name, _) in enumerate(parameters) if layer and name.startswith(f"body.trunk.{layer}.")
+    ]
+    return dict(parameters[places[-1] + 1 :]) if places else {}

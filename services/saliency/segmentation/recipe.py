@@ -1,0 +1,73 @@
+"""How a segmenter is trained: plain values."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from services.runtime.errors import InvalidArgument
+from services.saliency.backbones import DEFAULT_BACKBONE, SMALL
+from services.saliency.recipe import Watch
+from services.saliency.segmentation.dense_crf import Edges
+
+__all__ = ["Engine", "Recipe", "Watch"]
+
+
+class Engine(StrEnum):
+    """How it learns: SEC is the baseline, REFINED what came after it."""
+
+    SEC = "sec"
+    REFINED = "refined"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every value is checked once, here; the decays and the edges are SEC's.
+
+    Attributes:
+        backbone: of timm, or "small".
+        epochs: rounds over the items.
+        learning_rate: of what starts from nothing; what is pretrained learns at a tenth of it.
+        batch_size: pictures a step.
+        present_decay: d+ of rank pooling: how much of a picture an object fills.
+        absent_decay: d- of rank pooling.
+        background_decay: d_bg of rank pooling.
+        seed: of what starts from nothing, order and mirroring.
+        seeding: whether the cues are learnt.
+        expansion: whether the labels are.
+        constraint: whether the edges of the dense CRF are.
+        edges: of the dense CRF.
+        engine: how it learns.
+    """
+
+    backbone: str = DEFAULT_BACKBONE
+    epochs: int = 12
+    learning_rate: float = 0.001
+    batch_size: int = 8
+    present_decay: float = 0.996
+    absent_decay: float = 0.0
+    background_decay: float = 0.999
+    seed: int = 0
+    seeding: bool = True
+    expansion: bool = True
+    constraint: bool = True
+    edges: Edges = field(default_factory=Edges)
+    engine: Engine = Engine.REFINED
+
+    def __post_init__(self) -> None:
+        _check_range("epochs", self.epochs, 1, 500)
+        _check_range("batch_size", self.batch_size, 1, 64)
+        for name in ("present_decay", "absent_decay", "background_decay"):
+            _check_range(name, getattr(self, name), 0, 1)
+        if not 0 < self.learning_rate <= 0.1:
+            raise InvalidArgument("learning_rate", f"must be above 0 and at most 0.1, is {self.learning_rate:g}")
+        if not (self.seeding or self.expansion or self.constraint):
+            raise InvalidArgument("seeding", "must be true where expansion and constraint are left out")
+
+    @property
+    def starts_from_nothing(self) -> bool:
+        """Whether there is no pretrained backbone."""
+        return self.backbone == SMALL
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise InvalidArgument(name, f"must be {least:g} to {most:g}, is {value:g}")

@@ -1,0 +1,97 @@
+"""Learning to segment from labels alone.
+
+1. A classifier learns the first label of each picture; normal pictures are one class more.
+2. Its class activation maps give the cues (`cues.py`); what somebody drew takes their place.
+3. The segmenter learns from the cues, the labels and the edges (`sec.py`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from services.saliency.model import Classifier, Question
+from services.saliency.pictures import Pixels
+from services.saliency.recipe import Recipe as ClassifierRecipe
+from services.saliency.recipe import Report, TrainingSet
+from services.saliency.segmentation.course import SegmentationSet
+from services.saliency.segmentation.cues import Cues, Maps, find_cues
+from services.saliency.segmentation.labelled import UNKNOWN, LabelledSet, shrink_classes
+from services.saliency.segmentation.model import Segmenter
+from services.saliency.segmentation.network import build_segmentation_network
+from services.saliency.segmentation.recipe import Recipe, Watch
+from services.saliency.segmentation.sec import train_sec
+from services.saliency.segmentation.stages import Stages, fingerprint_training
+from services.saliency.train import train_classifier
+
+NORMAL = ""  # what the classifier calls pictures that show no label
+CUE_BATCH = 16  # pictures
+PHASE = "looking for cues"
+
+
+def train_segmenter(
+    data: LabelledSet, recipe: Recipe, *, weights: Path | None, device: torch.device, watch: Watch
+) -> Segmenter:
+    """Train a segmenter. The same data, recipe and machine give the same network. Both engines learn by SEC as yet.
+
+    `weights` is the backbone's safetensors file, None for the small network. `watch.resume` continues an interrupted
+    training exactly; a checkpoint of other data or another recipe is ignored.
+    Raises InvalidArgument for fewer than two kinds of pictures, or a kind with one, and what `watch.report` raises.
+    """
+    size, count = int(data.pictures.shape[1]), len(data.labels)
+    network = build_segmentation_network(recipe.backbone, count, input_size=size, weights=weights, seed=recipe.seed)
+    network.module.to(device)
+    stages = Stages.resume(watch, fingerprint_training(data, recipe, weights.read_bytes() if weights else b""))
+    seeds = stages.seeds
+    if seeds is None:
+        classifier = _train_classifier(data, recipe, weights, device, stages.open_watch())
+        seeds = _find_seeds(data, classifier, size // network.stride, watch.report)
+        stages = stages.turn(seeds)
+    cues = _list_cues(seeds, count)
+    train_sec(network, SegmentationSet(data.pictures, data.present, cues), recipe, stages.open_watch())
+    return Segmenter(network, data.labels, device)
+
+
+def _train_classifier(
+    data: LabelledSet, recipe: Recipe, weights: Path | None, device: torch.device, watch: Watch
+) -> Classifier:
+    labels = tuple(data.labels[main] if main >= 0 else NORMAL for main in data.mains)
+    told = TrainingSet(data.pictures, labels, data.groups)
+    usual = ClassifierRecipe(backbone=recipe.backbone, seed=recipe.seed)
+    training = train_classifier(told, usual, weights=weights, device=device, watch=watch)
+    return Classifier(training.network, training.labels, device)
+
+
+def _find_seeds(data: LabelledSet, classifier: Classifier, side: int, report: Report) -> Pixels:
+    """What is known of each position, (n, side, side) uint8: the class, or UNKNOWN."""
+    total = len(data.pictures)
+    seeds = np.full((total, side, side), UNKNOWN, np.uint8)
+    for start in range(0, total, CUE_BATCH):
+        numbers = range(start, min(start + CUE_BATCH, total))
+        for number, maps in zip(numbers, _explain(data, classifier, side, numbers), strict=True):
+            cues = find_cues(maps, data.present[number])
+            seeds[number][cues.any(0)] = cues.argmax(0)[cues.any(0)]
+        report(PHASE, numbers.stop, total)
+    for number, mask in data.masks.items():
+        seeds[number] = shrink_classes(mask, side, len(data.labels))
+    return seeds
+
+
+def _explain(data: LabelledSet, classifier: Classifier, side: int, numbers: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Maps of some pictures, (m, k, side, side); 0 for what a picture does not show, or none has as its first label."""
+    maps: Maps = np.zeros((len(numbers), len(data.labels), side, side), np.float32)
+    for index, label in enumerate(data.labels):
+        places = [place for place, number in enumerate(numbers) if data.present[number, index]]
+        if label in classifier.labels:
+            told = classifier.explain([data.pictures[numbers[place]] for place in places], Question(label))
+            for place, explanation in zip(places, told, strict=True):
+                maps[place, index] = cv2.resize(explanation.heatmap, (side, side), interpolation=cv2.INTER_LINEAR)
+    return maps
+
+
+def _list_cues(seeds: Pixels, labels: int) -> Cues:
+    """Seeds (n, h, w) as a mask for each class, (n, k + 1, h, w)."""
+    return np.stack([seeds == number for number in range(labels + 1)], axis=1)
