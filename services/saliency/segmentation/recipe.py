@@ -67,6 +67,11 @@ class Recipe:
         """Whether there is no pretrained backbone."""
         return self.backbone == SMALL
 
+    @property
+    def stride(self) -> int:
+        """Of the finest map, pixels: SEC's own is 8, which the small network has alone."""
+        return 8 if self.engine is Engine.SEC or self.starts_from_nothing else 4
+
 
 def _check_range(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
