@@ -58,7 +58,7 @@ FINE, MIDDLE, FILLED, COARSE = range(len(LOOKS))
 
 
 class Eyes(nn.Module):
-    """A body with a head for each look, twice: a picture of fold 0 is seen by heads that learn from fold 1."""
+    """A frozen body with a head for each look, twice: a picture of fold 0 is seen by heads that learn from fold 1."""
 
     def __init__(self, body: nn.Module, widths: Sequence[int], classes: int) -> None:
         super().__init__()
@@ -67,7 +67,8 @@ class Eyes(nn.Module):
 
     def forward(self, inputs: torch.Tensor, folds: torch.Tensor) -> list[list[torch.Tensor]]:
         """(n, 3, s, s) → by fold of heads, by look, logits (m, k + 1, h, w) of the m pictures of that number."""
-        maps = self.body(inputs)
+        with torch.no_grad():
+            maps = self.body(inputs)
         answers = []
         for fold in (0, 1):
             own = [each[folds == fold] for each in maps]
@@ -101,7 +102,7 @@ def _mean_where(chosen: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def choose_looks(shown: npt.NDArray[np.float64], present: npt.NDArray[np.bool_]) -> tuple[int, ...]:
-    """The look of each label: FINE or COARSE.
+    """The look of each label.
 
     Args:
         shown: how much each picture shows each label by heads that did not learn from it, (looks, n, k).
@@ -111,8 +112,11 @@ def choose_looks(shown: npt.NDArray[np.float64], present: npt.NDArray[np.bool_])
     for label in range(present.shape[1]):
         area = [_measure_area(shown[look, :, label], present[:, label]) for look in range(len(LOOKS))]
         is_small = area[FILLED] < area[MIDDLE] - TOLERANCE
-        is_local = area[FINE] >= max(area) - TOLERANCE
-        chosen.append(FINE if is_small and is_local else COARSE)
+        good_enough = [area[look] >= max(area) - TOLERANCE for look in range(len(LOOKS))]
+        if is_small and good_enough[FINE]:
+            chosen.append(FINE)
+        else:
+            chosen.append(COARSE if good_enough[COARSE] else int(np.argmax(area)))
     return tuple(chosen)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.layers import LayerNorm2d
 from torch import nn
 from torch.nn import functional
 
@@ -22,21 +23,24 @@ from services.saliency.detection.network import SmallBody, TimmBody
 from services.saliency.network import InputFormat, Network
 
 CHANNELS = 128
-GROUPS = 8  # of channels that are normalised together: no statistics that a small batch would spoil
 COARSER = (8, 16, 32)
 
 
 class Head(nn.Module):
-    """The layers that score every position, from maps of several depths."""
+    """The layers that score every position, from maps of several depths.
+
+    Each position is normalised by itself: statistics over the whole picture would tell every position what lies
+    elsewhere, and what learns from labels alone then finds a label's evidence at the picture's rim.
+    """
 
     def __init__(self, widths: Sequence[int], classes: int) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(nn.Conv2d(width, CHANNELS, 1) for width in widths)
         self.mix = nn.Sequential(
-            nn.GroupNorm(GROUPS, CHANNELS),
+            LayerNorm2d(CHANNELS),
             nn.ReLU(),
             nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
-            nn.GroupNorm(GROUPS, CHANNELS),
+            LayerNorm2d(CHANNELS),
             nn.ReLU(),
         )
         self.score = nn.Conv2d(CHANNELS, classes + 1, 1)

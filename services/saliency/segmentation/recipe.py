@@ -8,7 +8,9 @@ from services.saliency.backbones import DEFAULT_BACKBONE, SMALL
 from services.saliency.recipe import Watch
 from services.saliency.segmentation.dense_crf import Edges
 
-__all__ = ["Engine", "Recipe", "Watch"]
+__all__ = ["MOST_EPOCHS", "Engine", "Recipe", "Watch"]
+
+MOST_EPOCHS = 500
 
 
 class Engine(StrEnum):
@@ -53,7 +55,7 @@ class Recipe:
     engine: Engine = Engine.REFINED
 
     def __post_init__(self) -> None:
-        _check_range("epochs", self.epochs, 1, 500)
+        _check_range("epochs", self.epochs, 1, MOST_EPOCHS)
         _check_range("batch_size", self.batch_size, 1, 64)
         for name in ("present_decay", "absent_decay", "background_decay"):
             _check_range(name, getattr(self, name), 0, 1)

@@ -8,6 +8,7 @@
 What somebody drew takes the place of seeds.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -24,9 +25,10 @@ from services.saliency.segmentation.course import Course, SegmentationSet
 from services.saliency.segmentation.evidence import LOOKS, Eyes, choose_looks, compute_evidence_loss
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet
 from services.saliency.segmentation.network import SegmentationNetwork
-from services.saliency.segmentation.recipe import Recipe, Watch
+from services.saliency.segmentation.recipe import MOST_EPOCHS, Recipe, Watch
 
 EVIDENCE_EPOCHS = 12
+LEAST_STEPS = 500  # of few pictures more epochs are learnt
 EVIDENCE_RATE = 0.002
 EMPTY_ODDS = 3.0  # pictures without labels are drawn as often as three labels together: they alone teach background
 LEAST_WEIGHT = 0.03
@@ -47,23 +49,21 @@ class EyeNetwork:
 
 
 def open_eyes(network: SegmentationNetwork, classes: int, seed: int) -> EyeNetwork:
-    """Eyes on the body of a network that has learnt nothing yet; a body that starts from nothing learns with them."""
+    """Eyes on the body of a network, which stays as it is."""
     device = next(network.module.parameters()).device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        eyes = Eyes(network.module.body, network.module.widths, classes)
-    eyes.heads.to(device)
-    body = {name: each for name, each in network.fresh.items() if name.startswith("body.")}
+        eyes = Eyes(network.module.body, network.module.widths, classes).to(device)
+    eyes.body.requires_grad_(requires_grad=False)
     heads = {name: each for name, each in eyes.named_parameters() if name.startswith("heads.")}
-    for parameter in network.pretrained.values():
-        parameter.requires_grad_(False)
-    return EyeNetwork(eyes, network.input_format, body | heads, {})
+    return EyeNetwork(eyes, network.input_format, heads, {})
 
 
 def train_eyes(eyes: EyeNetwork, data: LabelledSet, recipe: Recipe, watch: Watch) -> None:
     """Learns where pictures speak for their labels, in place."""
     folds = _number_folds(data, recipe.seed)
-    usual = replace(recipe, epochs=EVIDENCE_EPOCHS, learning_rate=EVIDENCE_RATE)
+    epochs = max(EVIDENCE_EPOCHS, math.ceil(LEAST_STEPS * recipe.batch_size / len(data.pictures)))
+    usual = replace(recipe, epochs=min(epochs, MOST_EPOCHS), learning_rate=EVIDENCE_RATE)
     nothing = np.empty((len(data.pictures), 0, 0), np.uint8)
     course = Course.begin(
         eyes, SegmentationSet(data.pictures, data.present, nothing, _find_odds(data)), usual, watch, EVIDENCE_PHASE

@@ -78,6 +78,11 @@ def _find_evidence(
     data: LabelledSet, recipe: Recipe, weights: Path | None, device: torch.device, watch: Watch
 ) -> Pixels:
     network = _build(data, recipe, weights, device)
+    if recipe.starts_from_nothing:  # what the body sees is learnt from the labels first; it takes little time
+        classifier = _train_classifier(data, recipe, weights, device, Watch(watch.report))
+        learnt = classifier.network.module.state_dict()
+        body = network.module.body
+        body.load_state_dict({name: learnt[name.removeprefix("trunk.")] for name in body.state_dict()})
     eyes = open_eyes(network, len(data.labels), recipe.seed)
     train_eyes(eyes, data, recipe, watch)
     return place_seeds(eyes, data, int(data.pictures.shape[1]) // network.stride, recipe.seed, watch.report)

@@ -47,7 +47,7 @@ def test_what_learnt_from_labels_alone_finds_the_pixels(segmenter):
 def test_the_crf_brings_outlines_to_the_edges_of_the_image(segmenter):
     refined = measure_ious(segmenter, refine=True)
     assert (refined > measure_ious(segmenter)).all()
-    assert (refined[1:] > 0.3).all()
+    assert (refined[1:] > 0.25).all()
 
 
 def test_a_saved_segmenter_answers_as_before_to_the_bit_whatever_shares_a_batch(segmenter):
