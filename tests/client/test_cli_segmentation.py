@@ -85,7 +85,7 @@ def test_training_says_what_came_out_and_sends_what_was_asked(server, mekiki):
     options = ("--normal", "good", "--normal", "fine", "--masks", "--epochs", 7, "--input-size", 96, "--engine", "sec")
     result = mekiki("train", "segmenter", "defects", "parts", *options, "--split", "train", "--seed", 3)
     assert result.exit_code == ExitCode.DONE, result.output
-    assert "defects version 2: crack, dent; learnt by refined from 40 items, 4 of them with masks" in " ".join(
+    assert "defects version 2: crack, dent; learnt by sec from 40 items, 4 of them with masks" in " ".join(
         result.output.split()
     )
     (request,) = server.calls("TrainSegmenter")[0].requests

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,15 +11,30 @@ import torch
 
 from services.runtime.errors import DataLoss
 from services.saliency import bundle
+from services.saliency.network import InputFormat
 from services.saliency.pictures import Pixels, normalise
-from services.saliency.segmentation.network import SegmentationNetwork
 from services.saliency.segmentation.recipe import Recipe, Watch
 
 PRETRAINED_SHARE = 0.1  # of the learning rate
 WEIGHT_DECAY = 1e-3
 MOST_GRADIENT = 5.0  # norm over all that learns
 WARM_UP_SHARE = 0.05  # of the steps
-PHASE = "training the segmenter"
+
+
+class Learner(Protocol):
+    """What learns: `fresh` starts from nothing, `pretrained` does not."""
+
+    @property
+    def fresh(self) -> dict[str, torch.nn.Parameter]:
+        """By name; no name is among `pretrained` too."""
+
+    @property
+    def pretrained(self) -> dict[str, torch.nn.Parameter]:
+        """By name."""
+
+    @property
+    def input_format(self) -> InputFormat:
+        """What feeds it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,40 +44,38 @@ class SegmentationSet:
     Attributes:
         pictures: (n, s, s, 3) uint8, may be a read-only memory map.
         present: which of the k labels each shows, (n, k).
-        cues: positions whose class is known, (n, k + 1, h, w), class 0 the background.
+        seeds: what is known of each position, (n, h, w) uint8: BACKGROUND, the n-th label or UNKNOWN.
+        odds: how likely each picture is drawn, (n,), adding up to 1; without, each is drawn once an epoch.
     """
 
     pictures: Pixels
     present: npt.NDArray[np.bool_]
-    cues: npt.NDArray[np.bool_]
+    seeds: npt.NDArray[np.uint8]
+    odds: npt.NDArray[np.float64] | None = None
 
 
 class Course:
     """Goes through the epochs of a training. The same data, recipe and machine give the same network."""
 
-    def __init__(
-        self, network: SegmentationNetwork, data: SegmentationSet, recipe: Recipe, watch: Watch, fingerprint: str
-    ) -> None:
-        self.network = network
+    def __init__(self, learner: Learner, data: SegmentationSet, recipe: Recipe, watch: Watch, phase: str) -> None:
         self.data = data
         self.recipe = recipe
         self._watch = watch
-        self._learning = network.fresh | network.pretrained
+        self._phase = phase
+        self._form = learner.input_format
+        self._learning = learner.fresh | learner.pretrained
         groups = [
-            {"params": list(network.fresh.values()), "peak": recipe.learning_rate},
-            {"params": list(network.pretrained.values()), "peak": recipe.learning_rate * PRETRAINED_SHARE},
+            {"params": list(learner.fresh.values()), "peak": recipe.learning_rate},
+            {"params": list(learner.pretrained.values()), "peak": recipe.learning_rate * PRETRAINED_SHARE},
         ]
         self._optimiser = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=WEIGHT_DECAY)
-        self._fingerprint = fingerprint
         self._epoch = 0
         self._step = 0
 
     @classmethod
-    def begin(
-        cls, network: SegmentationNetwork, data: SegmentationSet, recipe: Recipe, watch: Watch, fingerprint: str = ""
-    ) -> "Course":
-        """Starts, or goes on from `watch.resume` where that is of the same training, told by its fingerprint."""
-        course = cls(network, data, recipe, watch, fingerprint)
+    def begin(cls, learner: Learner, data: SegmentationSet, recipe: Recipe, watch: Watch, phase: str) -> "Course":
+        """Starts, or goes on from `watch.resume`; whether that is of the same training is the caller's to know."""
+        course = cls(learner, data, recipe, watch, phase)
         course._resume()
         return course
 
@@ -72,15 +86,28 @@ class Course:
     def draw_batches(self, epoch: int) -> Iterator[tuple[npt.NDArray[np.int64], bool]]:
         """Batches of picture numbers, and whether they are to be mirrored; chance depends on seed and epoch alone."""
         random = np.random.default_rng((self.recipe.seed, epoch))
-        order = random.permutation(len(self.data.pictures))
+        count = len(self.data.pictures)
+        odds = self.data.odds
+        order = random.permutation(count) if odds is None else random.choice(count, count, p=odds)
         for start in range(0, len(order), self.recipe.batch_size):
             yield np.sort(order[start : start + self.recipe.batch_size]), bool(random.random() < 0.5)
 
-    def score(self, pictures: Pixels) -> torch.Tensor:
-        """Probabilities of pictures (n, s, s, 3), (n, k + 1, h, w), to learn from."""
-        form = self.network.network.input_format
-        device = next(self.network.module.parameters()).device
-        return self.network.score(normalise(pictures, form.mean, form.std, device))
+    @property
+    def device(self) -> torch.device:
+        """Where it is learnt."""
+        return next(iter(self._learning.values())).device
+
+    def feed(self, batch: npt.NDArray[np.int64], *, mirrored: bool) -> tuple[Pixels, torch.Tensor]:
+        """Pictures by number, (n, s, s, 3), and as inputs of the network, (n, 3, s, s)."""
+        pictures = self.data.pictures[batch]
+        pictures = np.ascontiguousarray(pictures[:, :, ::-1] if mirrored else pictures)
+        return pictures, normalise(pictures, self._form.mean, self._form.std, self.device)
+
+    def read_seeds(self, batch: npt.NDArray[np.int64], *, mirrored: bool) -> torch.Tensor:
+        """What is known of pictures by number, (n, h, w) int64."""
+        seeds = self.data.seeds[batch]
+        chosen = np.ascontiguousarray(seeds[..., ::-1] if mirrored else seeds)
+        return torch.from_numpy(chosen).to(self.device).long()
 
     def take_step(self, loss: torch.Tensor) -> None:
         """Learns from one loss; warms up and then falls along a cosine (Loshchilov and Hutter, ICLR 2017)."""
@@ -94,7 +121,7 @@ class Course:
         torch.nn.utils.clip_grad_norm_(list(self._learning.values()), MOST_GRADIENT)
         self._optimiser.step()
         self._step += 1
-        self._watch.report(PHASE, self._step, steps, loss=float(loss.detach()))
+        self._watch.report(self._phase, self._step, steps, loss=float(loss.detach()))
 
     def save(self, epoch: int) -> None:
         """Keeps what there is after an epoch."""
@@ -105,7 +132,7 @@ class Course:
             for key, value in self._optimiser.state[parameter].items()
         }
         tensors = {f"current:{name}": parameter.detach().clone() for name, parameter in self._learning.items()}
-        self._watch.save(bundle.pack(tensors | memory, {"fingerprint": self._fingerprint, "epoch": epoch}))
+        self._watch.save(bundle.pack(tensors | memory, {"epoch": epoch}))
 
     def _resume(self) -> None:
         if self._watch.resume is None:
@@ -114,8 +141,6 @@ class Course:
             tensors, about = bundle.unpack(self._watch.resume)
         except DataLoss:
             return  # a torn checkpoint costs time, not the training
-        if about.get("fingerprint") != self._fingerprint:
-            return
         self._epoch, self._step = about["epoch"], about["epoch"] * self._steps_per_epoch
         for path, value in tensors.items():
             part, _, rest = path.partition(":")

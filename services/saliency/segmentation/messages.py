@@ -23,7 +23,7 @@ from services.saliency.segmentation.drawing import Segmentation
 from services.saliency.segmentation.recipe import Engine, Recipe
 
 _ENGINES = {
-    saliency_pb2.SEGMENTATION_ENGINE_UNSPECIFIED: Engine.REFINED,
+    saliency_pb2.SEGMENTATION_ENGINE_UNSPECIFIED: Engine.SEC,
     saliency_pb2.SEGMENTATION_ENGINE_SEC: Engine.SEC,
     saliency_pb2.SEGMENTATION_ENGINE_REFINED: Engine.REFINED,
 }

@@ -13,17 +13,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.layers.norm import LayerNorm2d
 from torch import nn
 from torch.nn import functional
 
 from services.runtime.errors import InvalidArgument
 from services.saliency.backbones import SMALL, build_network
 from services.saliency.detection.network import SmallBody, TimmBody
-from services.saliency.network import Network
+from services.saliency.network import InputFormat, Network
 
 CHANNELS = 128
-GROUPS = 8  # of channels that are normalised together: no statistics that a small batch would spoil
 COARSER = (8, 16, 32)
+
+
+class Head(nn.Module):
+    """The layers that score every position, from maps of several depths.
+
+    Each position is normalised by itself: statistics over the whole picture would tell every position what lies
+    elsewhere, and what learns from labels alone then finds a label's evidence at the picture's rim.
+    """
+
+    def __init__(self, widths: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(width, CHANNELS, 1) for width in widths)
+        self.mix = nn.Sequential(
+            LayerNorm2d(CHANNELS),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+            LayerNorm2d(CHANNELS),
+            nn.ReLU(),
+        )
+        self.score = nn.Conv2d(CHANNELS, classes + 1, 1)
+        nn.init.zeros_(self.score.weight)
+
+    def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Maps from fine to coarse, each (n, c, h, w) → logits (n, k + 1, h, w), h and w those of the finest."""
+        brought = [lateral(each) for lateral, each in zip(self.laterals, maps, strict=True)]
+        size = brought[0].shape[-2:]
+        enlarged = [functional.interpolate(each, size, mode="bilinear", align_corners=False) for each in brought[1:]]
+        logits: torch.Tensor = self.score(self.mix(sum(enlarged, brought[0])))
+        return logits
 
 
 class Segmenter(nn.Module):
@@ -32,23 +61,12 @@ class Segmenter(nn.Module):
     def __init__(self, body: nn.Module, widths: Sequence[int], classes: int) -> None:
         super().__init__()
         self.body = body
-        self.laterals = nn.ModuleList(nn.Conv2d(width, CHANNELS, 1) for width in widths)
-        self.mix = nn.Sequential(
-            nn.GroupNorm(GROUPS, CHANNELS),
-            nn.ReLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
-            nn.GroupNorm(GROUPS, CHANNELS),
-            nn.ReLU(),
-        )
-        self.score = nn.Conv2d(CHANNELS, classes + 1, 1)
+        self.widths = tuple(widths)
+        self.head = Head(widths, classes)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, 3, s, s) → logits (n, k + 1, h, w), h and w those of the finest map."""
-        maps = self.body(inputs)
-        brought = [lateral(each) for lateral, each in zip(self.laterals, maps, strict=True)]
-        size = brought[0].shape[-2:]
-        enlarged = [functional.interpolate(each, size, mode="bilinear", align_corners=False) for each in brought[1:]]
-        logits: torch.Tensor = self.score(self.mix(brought[0] + sum(enlarged)))
+        logits: torch.Tensor = self.head(self.body(inputs))
         return logits
 
 
@@ -61,6 +79,11 @@ class SegmentationNetwork:
     stride: int
     fresh: dict[str, nn.Parameter]
     pretrained: dict[str, nn.Parameter]
+
+    @property
+    def input_format(self) -> InputFormat:
+        """What feeds it."""
+        return self.network.input_format
 
     def score(self, inputs: torch.Tensor) -> torch.Tensor:
         """Probabilities, (n, k + 1, h, w)."""
@@ -82,7 +105,6 @@ def build_segmentation_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = Segmenter(body, widths, classes).to(memory_format=torch.channels_last)
-    nn.init.zeros_(module.score.weight)
     pretrained = _find_behind(module, before)
     fresh = {
         name: each for name, each in module.named_parameters() if not name.startswith("body.") or backbone == SMALL

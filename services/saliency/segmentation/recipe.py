@@ -8,11 +8,13 @@ from services.saliency.backbones import DEFAULT_BACKBONE, SMALL
 from services.saliency.recipe import Watch
 from services.saliency.segmentation.dense_crf import Edges
 
-__all__ = ["Engine", "Recipe", "Watch"]
+__all__ = ["MOST_EPOCHS", "Engine", "Recipe", "Watch"]
+
+MOST_EPOCHS = 500
 
 
 class Engine(StrEnum):
-    """How it learns: SEC is the baseline, REFINED what came after it."""
+    """How it learns: SEC is the baseline, REFINED is on trial, to come after it."""
 
     SEC = "sec"
     REFINED = "refined"
@@ -50,10 +52,10 @@ class Recipe:
     expansion: bool = True
     constraint: bool = True
     edges: Edges = field(default_factory=Edges)
-    engine: Engine = Engine.REFINED
+    engine: Engine = Engine.SEC
 
     def __post_init__(self) -> None:
-        _check_range("epochs", self.epochs, 1, 500)
+        _check_range("epochs", self.epochs, 1, MOST_EPOCHS)
         _check_range("batch_size", self.batch_size, 1, 64)
         for name in ("present_decay", "absent_decay", "background_decay"):
             _check_range(name, getattr(self, name), 0, 1)
@@ -66,6 +68,11 @@ class Recipe:
     def starts_from_nothing(self) -> bool:
         """Whether there is no pretrained backbone."""
         return self.backbone == SMALL
+
+    @property
+    def stride(self) -> int:
+        """Of the finest map, pixels: SEC's own is 8, which the small network has alone."""
+        return 8 if self.engine is Engine.SEC or self.starts_from_nothing else 4
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> None:

@@ -21,28 +21,32 @@ from services.saliency.segmentation.losses import (
 from services.saliency.segmentation.network import SegmentationNetwork
 from services.saliency.segmentation.recipe import Recipe, Watch
 
+PHASE = "training the segmenter"
+
 
 def train_sec(network: SegmentationNetwork, data: SegmentationSet, recipe: Recipe, watch: Watch) -> None:
-    """Trains a network in place, resuming where `watch` says; raises what `watch.report` raises."""
-    course = Course.begin(network, data, recipe, watch)
+    """Trains a network in place, going on from `watch.resume`; raises what `watch.report` raises."""
+    course = Course.begin(network, data, recipe, watch, PHASE)
     for number in course.remaining_epochs():
         for batch, mirrored in course.draw_batches(number):
-            course.take_step(_compute_loss(course, batch, mirrored=mirrored))
+            course.take_step(_compute_loss(network, course, batch, mirrored=mirrored))
         course.save(number)
 
 
-def _compute_loss(course: Course, batch: npt.NDArray[np.int64], *, mirrored: bool) -> torch.Tensor:
+def _compute_loss(
+    network: SegmentationNetwork, course: Course, batch: npt.NDArray[np.int64], *, mirrored: bool
+) -> torch.Tensor:
     """The sum of the losses that the recipe asks for, of pictures by number."""
-    recipe, data = course.recipe, course.data
-    flip = slice(None, None, -1 if mirrored else 1)
-    pictures = np.ascontiguousarray(data.pictures[batch][:, :, flip])
-    scores = course.score(pictures)
+    recipe = course.recipe
+    pictures, inputs = course.feed(batch, mirrored=mirrored)
+    scores = network.score(inputs)
     parts = []
     if recipe.seeding:
-        cues = torch.from_numpy(np.ascontiguousarray(data.cues[batch][..., flip])).to(scores.device)
+        seeds = course.read_seeds(batch, mirrored=mirrored)
+        cues = torch.stack([seeds == number for number in range(scores.shape[1])], 1)
         parts.append(compute_seeding_loss(scores, cues))
     if recipe.expansion:
-        present = torch.from_numpy(data.present[batch]).to(scores.device)
+        present = torch.from_numpy(course.data.present[batch]).to(scores.device)
         decays = recipe.present_decay, recipe.absent_decay, recipe.background_decay
         parts.append(compute_expansion_loss(scores, present, *decays))
     if recipe.constraint:

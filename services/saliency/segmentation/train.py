@@ -1,8 +1,12 @@
 """Learning to segment from labels alone.
 
+SEC, the baseline:
 1. A classifier learns the first label of each picture; normal pictures are one class more.
-2. Its class activation maps give the cues (`cues.py`); what somebody drew takes their place.
-3. The segmenter learns from the cues, the labels and the edges (`sec.py`).
+2. Its class activation maps give the seeds (`cues.py`).
+3. The segmenter learns from the seeds, the labels and the edges (`sec.py`).
+
+REFINED finds the seeds by other means, and learns from them as from masks (`refined.py`). What somebody drew takes the
+place of seeds with either.
 """
 
 from collections.abc import Sequence
@@ -16,13 +20,14 @@ import torch
 from services.saliency.model import Classifier, Question
 from services.saliency.pictures import Pixels
 from services.saliency.recipe import Recipe as ClassifierRecipe
-from services.saliency.recipe import Report, TrainingSet
+from services.saliency.recipe import TrainingSet
 from services.saliency.segmentation.course import SegmentationSet
-from services.saliency.segmentation.cues import Cues, Maps, find_cues
+from services.saliency.segmentation.cues import Maps, find_cues
 from services.saliency.segmentation.labelled import UNKNOWN, LabelledSet, shrink_classes
 from services.saliency.segmentation.model import Segmenter
-from services.saliency.segmentation.network import build_segmentation_network
-from services.saliency.segmentation.recipe import Recipe, Watch
+from services.saliency.segmentation.network import SegmentationNetwork, build_segmentation_network
+from services.saliency.segmentation.recipe import Engine, Recipe, Watch
+from services.saliency.segmentation.refined import open_eyes, place_seeds, train_eyes, train_refined
 from services.saliency.segmentation.sec import train_sec
 from services.saliency.segmentation.stages import Stages, fingerprint_training
 from services.saliency.train import train_classifier
@@ -35,24 +40,52 @@ PHASE = "looking for cues"
 def train_segmenter(
     data: LabelledSet, recipe: Recipe, *, weights: Path | None, device: torch.device, watch: Watch
 ) -> Segmenter:
-    """Train a segmenter. The same data, recipe and machine give the same network. Both engines learn by SEC as yet.
+    """Train a segmenter. The same data, recipe and machine give the same network.
 
     `weights` is the backbone's safetensors file, None for the small network. `watch.resume` continues an interrupted
     training exactly; a checkpoint of other data or another recipe is ignored.
     Raises InvalidArgument for fewer than two kinds of pictures, or a kind with one, and what `watch.report` raises.
     """
-    size, count = int(data.pictures.shape[1]), len(data.labels)
-    network = build_segmentation_network(recipe.backbone, count, input_size=size, weights=weights, seed=recipe.seed)
-    network.module.to(device)
+    network = _build(data, recipe, weights, device)
     stages = Stages.resume(watch, fingerprint_training(data, recipe, weights.read_bytes() if weights else b""))
-    seeds = stages.seeds
-    if seeds is None:
-        classifier = _train_classifier(data, recipe, weights, device, stages.open_watch())
-        seeds = _find_seeds(data, classifier, size // network.stride, watch.report)
+    if stages.seeds is None:
+        find = _find_seeds if recipe.engine is Engine.SEC else _find_evidence
+        seeds = find(data, recipe, weights, device, stages.open_watch())
+        side = int(seeds.shape[-1])
+        for number, mask in data.masks.items():
+            seeds[number] = shrink_classes(mask, side, len(data.labels))
         stages = stages.turn(seeds)
-    cues = _list_cues(seeds, count)
-    train_sec(network, SegmentationSet(data.pictures, data.present, cues), recipe, stages.open_watch())
+    assert stages.seeds is not None
+    told = SegmentationSet(data.pictures, data.present, stages.seeds)
+    (train_sec if recipe.engine is Engine.SEC else train_refined)(network, told, recipe, stages.open_watch())
     return Segmenter(network, data.labels, device)
+
+
+def _build(data: LabelledSet, recipe: Recipe, weights: Path | None, device: torch.device) -> SegmentationNetwork:
+    network = build_segmentation_network(
+        recipe.backbone,
+        len(data.labels),
+        input_size=int(data.pictures.shape[1]),
+        stride=recipe.stride,
+        weights=weights,
+        seed=recipe.seed,
+    )
+    network.module.to(device)
+    return network
+
+
+def _find_evidence(
+    data: LabelledSet, recipe: Recipe, weights: Path | None, device: torch.device, watch: Watch
+) -> Pixels:
+    network = _build(data, recipe, weights, device)
+    if recipe.starts_from_nothing:  # what the body sees is learnt from the labels first; it takes little time
+        classifier = _train_classifier(data, recipe, weights, device, Watch(watch.report))
+        learnt = classifier.network.module.state_dict()
+        body = network.module.body
+        body.load_state_dict({name: learnt[name.removeprefix("trunk.")] for name in body.state_dict()})
+    eyes = open_eyes(network, len(data.labels), recipe.seed)
+    train_eyes(eyes, data, recipe, watch)
+    return place_seeds(eyes, data, int(data.pictures.shape[1]) // network.stride, recipe.seed, watch.report)
 
 
 def _train_classifier(
@@ -65,18 +98,17 @@ def _train_classifier(
     return Classifier(training.network, training.labels, device)
 
 
-def _find_seeds(data: LabelledSet, classifier: Classifier, side: int, report: Report) -> Pixels:
+def _find_seeds(data: LabelledSet, recipe: Recipe, weights: Path | None, device: torch.device, watch: Watch) -> Pixels:
     """What is known of each position, (n, side, side) uint8: the class, or UNKNOWN."""
-    total = len(data.pictures)
+    classifier = _train_classifier(data, recipe, weights, device, watch)
+    total, side = len(data.pictures), int(data.pictures.shape[1]) // recipe.stride
     seeds = np.full((total, side, side), UNKNOWN, np.uint8)
     for start in range(0, total, CUE_BATCH):
         numbers = range(start, min(start + CUE_BATCH, total))
         for number, maps in zip(numbers, _explain(data, classifier, side, numbers), strict=True):
             cues = find_cues(maps, data.present[number])
             seeds[number][cues.any(0)] = cues.argmax(0)[cues.any(0)]
-        report(PHASE, numbers.stop, total)
-    for number, mask in data.masks.items():
-        seeds[number] = shrink_classes(mask, side, len(data.labels))
+        watch.report(PHASE, numbers.stop, total)
     return seeds
 
 
@@ -90,8 +122,3 @@ def _explain(data: LabelledSet, classifier: Classifier, side: int, numbers: Sequ
             for place, explanation in zip(places, told, strict=True):
                 maps[place, index] = cv2.resize(explanation.heatmap, (side, side), interpolation=cv2.INTER_LINEAR)
     return maps
-
-
-def _list_cues(seeds: Pixels, labels: int) -> Cues:
-    """Seeds (n, h, w) as a mask for each class, (n, k + 1, h, w)."""
-    return np.stack([seeds == number for number in range(labels + 1)], axis=1)

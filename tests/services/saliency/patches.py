@@ -9,7 +9,7 @@ import torch
 from services.saliency.recipe import Watch
 from services.saliency.segmentation.labelled import LabelledSet
 from services.saliency.segmentation.model import Segmenter
-from services.saliency.segmentation.recipe import Recipe
+from services.saliency.segmentation.recipe import Engine, Recipe
 from services.saliency.segmentation.train import train_segmenter
 
 SIDE = 64
@@ -45,7 +45,7 @@ def draw_labelled(count, seed=0, both=2):
     return LabelledSet(pictures, LABELS, present, mains, ("",) * len(kinds))
 
 
-SMALL = Recipe(backbone="small", epochs=30, learning_rate=0.01, batch_size=4)
+SMALL = Recipe(backbone="small", epochs=30, learning_rate=0.005, batch_size=4, engine=Engine.SEC)
 SHORT = replace(SMALL, epochs=2)
 
 

@@ -13,7 +13,7 @@ from services.saliency.recipe import Recipe as ClassifierRecipe
 from services.saliency.recipe import Watch
 from services.saliency.segmentation import train as training
 from services.saliency.segmentation.drawing import draw, find_refined_size
-from services.saliency.segmentation.labelled import UNKNOWN, fit_mask, shrink_classes
+from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, fit_mask, shrink_classes
 from services.saliency.segmentation.model import Segmenter
 from services.saliency.segmentation.network import build_segmentation_network
 from services.saliency.segmentation.recipe import Engine
@@ -47,7 +47,7 @@ def test_what_learnt_from_labels_alone_finds_the_pixels(segmenter):
 def test_the_crf_brings_outlines_to_the_edges_of_the_image(segmenter):
     refined = measure_ious(segmenter, refine=True)
     assert (refined > measure_ious(segmenter)).all()
-    assert (refined[1:] > 0.3).all()
+    assert (refined[1:] > 0.25).all()
 
 
 def test_a_saved_segmenter_answers_as_before_to_the_bit_whatever_shares_a_batch(segmenter):
@@ -154,7 +154,7 @@ def test_a_report_that_cancels_stops_either_stage():
 
 def test_what_somebody_drew_takes_the_place_of_the_cues(monkeypatch):
     seen = []
-    monkeypatch.setattr(training, "train_sec", lambda network, data, recipe, watch: seen.append(data.cues))
+    monkeypatch.setattr(training, "train_sec", lambda network, data, recipe, watch: seen.append(data.seeds))
     data = draw_labelled(3)
     corner = np.full((SIDE, SIDE), UNKNOWN, np.uint8)
     corner[:16, :8], corner[32:] = 1, 0
@@ -162,9 +162,9 @@ def test_what_somebody_drew_takes_the_place_of_the_cues(monkeypatch):
     train_on(replace(data, masks={2: corner}), SHORT)
     plain, drawn = seen
     assert [number for number in range(11) if not np.array_equal(plain[number], drawn[number])] == [2]
-    assert np.argwhere(drawn[2, 1]).tolist() == [[0, 0], [1, 0]]
-    assert np.flatnonzero(drawn[2, 0].any(1)).tolist() == [4, 5, 6, 7]
-    assert not drawn[2, 2].any()
+    assert np.argwhere(drawn[2] == 1).tolist() == [[0, 0], [1, 0]]
+    assert np.flatnonzero((drawn[2] == 0).any(1)).tolist() == [4, 5, 6, 7]
+    assert not (drawn[2] == 2).any()
 
 
 def test_a_picture_without_objects_is_background_and_no_picture_has_cues_of_what_it_does_not_show(monkeypatch):
@@ -172,11 +172,11 @@ def test_a_picture_without_objects_is_background_and_no_picture_has_cues_of_what
     monkeypatch.setattr(training, "train_sec", lambda network, data, recipe, watch: seen.append(data))
     train_on(draw_labelled(3), SHORT)
     (data,) = seen
-    for present, cues in zip(data.present, data.cues, strict=True):
-        assert not cues[1:][~present].any()
-        assert present.any() or cues[0].all()
-        assert present.sum() != 1 or cues[1:][present].any()
-    assert data.cues.sum(1).max() == 1
+    for present, seeds in zip(data.present, data.seeds, strict=True):
+        labels = np.flatnonzero(present) + 1
+        assert set(np.unique(seeds).tolist()) <= {BACKGROUND, UNKNOWN, *labels.tolist()}
+        assert present.any() or (seeds == BACKGROUND).all()
+        assert present.sum() != 1 or (seeds == labels[0]).any()
 
 
 @pytest.mark.parametrize("engine", list(Engine))
@@ -218,7 +218,7 @@ def test_a_backbone_of_timm_is_saved_and_read_again_and_keeps_what_lies_before_i
     assert network.pretrained
     assert not any("conv_stem" in name for name in network.pretrained)
     segmenter = Segmenter(network, LABELS, CPU)
-    network.module.score.weight.normal_(generator=torch.Generator().manual_seed(0))
+    network.module.head.score.weight.normal_(generator=torch.Generator().manual_seed(0))
     images = [draw_part(np.random.default_rng(seed), seed)[0] for seed in (0, 1)]
     scores = segmenter.score(images)
     assert scores.shape == (2, 3, 8, 8)

@@ -28,7 +28,7 @@ class AsyncSegmentation(AsyncDetection):
         *,
         normal_labels: Sequence[str] = (),
         use_masks: bool = False,
-        engine: SegmentationEngine = SegmentationEngine.REFINED,
+        engine: SegmentationEngine = SegmentationEngine.SEC,
         backbone: str = "",
         epochs: int | None = None,
         learning_rate: float | None = None,
@@ -49,7 +49,7 @@ class AsyncSegmentation(AsyncDetection):
                 pixels.
             normal_labels: of items that show nothing of interest, such as "good"; they teach the background.
             use_masks: learn from the masks that items have, too: they tell where the first label of an item is.
-            engine: how it learns; SEC is the named baseline.
+            engine: how it learns; REFINED is on trial, not yet better than SEC.
             backbone: of timm, with maps of stride 8, 16 and 32, or "small"; default "mobilenetv2_100".
             epochs: rounds over the items, 1 to 500; default 12.
             learning_rate: of what starts from nothing; default 0.001.

@@ -251,7 +251,9 @@ def segmenter(  # noqa: PLR0913 -- a command's options
         list[str] | None, typer.Option(help="Label of items that show nothing of interest; may be repeated.")
     ] = None,
     masks: Annotated[bool, typer.Option("--masks", help="Learn from the masks that items have, too.")] = False,
-    engine: Annotated[SegmentationEngine, typer.Option(help="How it learns.")] = SegmentationEngine.REFINED,
+    engine: Annotated[
+        SegmentationEngine, typer.Option(help="How it learns; refined is on trial.")
+    ] = SegmentationEngine.SEC,
     epochs: Epochs = None,
     input_size: Annotated[int | None, typer.Option(help="Side of the square an image is resized to, pixels.")] = None,
     split: Splits = None,

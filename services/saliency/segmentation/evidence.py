@@ -1,0 +1,129 @@
+"""Where pictures speak for their labels, asked of networks that see little, and of ones that see much.
+
+A class activation map comes from a network that sees nearly the whole picture at every position, so it may decide by
+what lies far from there; of a small object it shows a blob. Here small heads on the frozen backbone learn from labels
+alone that *some* positions of a picture show its label (multiple instance learning: Dietterich et al., 1997), all of a
+picture without labels shows background, and no position shows a label that the picture does not have:
+
+    look     sees maps of stride   must be shown by
+    fine     4 and 8               .3 % of a picture
+    middle   8 and 16              3 %
+    filled   8 and 16              15 %
+    coarse   16 and 32             15 %
+
+Each head learns from one half of the pictures and is asked about the other half. How well it tells the pictures that
+show a label from the others says what the label's objects are like: *small* ones cannot fill 15 % ("filled" is worse
+than "middle"), and *local* ones are told as well by a network that sees little. What is small and local is looked for
+by the fine look, all else by the coarse one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import rankdata
+from torch import nn
+from torch.nn import functional
+
+from services.saliency.segmentation.losses import LEAST_SCORE
+from services.saliency.segmentation.network import Head
+
+T = TypeVar("T")
+
+HARDEST_SHARE = 0.01  # of a picture without labels: these positions count once more
+TOLERANCE = 0.05  # of an AUROC: differences below it say nothing
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a head sees, of the maps of a body from fine to coarse, and the share of a picture that its label fills."""
+
+    name: str
+    first: int
+    share: float
+    background: float
+    """Share of a picture with labels that is taken for background all the same: where most speaks for it."""
+
+
+LOOKS = (
+    Look("fine", 0, 0.003, 0.9),
+    Look("middle", 1, 0.03, 0.8),
+    Look("filled", 1, 0.15, 0.6),
+    Look("coarse", 2, 0.15, 0.6),
+)
+FINE, MIDDLE, FILLED, COARSE = range(len(LOOKS))
+
+
+class Eyes(nn.Module):
+    """A frozen body with a head for each look, twice: a picture of fold 0 is seen by heads that learn from fold 1."""
+
+    def __init__(self, body: nn.Module, widths: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.body = body
+        self.heads = nn.ModuleList(Head(_choose(widths, look), classes) for _ in range(2) for look in LOOKS)
+
+    def forward(self, inputs: torch.Tensor, folds: torch.Tensor) -> list[list[torch.Tensor]]:
+        """(n, 3, s, s) → by fold of heads, by look, logits (m, k + 1, h, w) of the m pictures of that number."""
+        with torch.no_grad():
+            maps = self.body(inputs)
+        answers = []
+        for fold in (0, 1):
+            own = [each[folds == fold] for each in maps]
+            heads = self.heads[fold * len(LOOKS) : (fold + 1) * len(LOOKS)]
+            answers.append([head(_choose(own, look)) for head, look in zip(heads, LOOKS, strict=True)])
+        return answers
+
+
+def _choose(maps: Sequence[T], look: Look) -> Sequence[T]:
+    """The two maps that a look sees; of a body with fewer, its coarsest ones."""
+    first = min(look.first, max(0, len(maps) - 2))
+    return maps[first : first + 2]
+
+
+def compute_evidence_loss(logits: torch.Tensor, present: torch.Tensor, look: Look) -> torch.Tensor:
+    """The loss of each picture, (n,); `logits` (n, k + 1, h, w), `present` (n, k) bool."""
+    surety = functional.log_softmax(logits, 1).flatten(2)
+    positions = surety.shape[-1]
+    shown = surety[:, 1:].exp().topk(max(1, int(look.share * positions)), -1).values.mean(-1)
+    of_present = _mean_where(present, -shown.clamp_min(LEAST_SCORE).log())
+    of_absent = _mean_where(~present, -(1 - shown).clamp_min(LEAST_SCORE).log())
+    background = -surety[:, 0]
+    surest = -surety[:, 0].topk(int(look.background * positions), -1).values.mean(-1)
+    hardest = background.topk(max(1, int(HARDEST_SHARE * positions)), -1).values.mean(-1)
+    empty = background.mean(-1) + hardest
+    return torch.where(present.any(1), of_present + of_absent + surest, empty)
+
+
+def _mean_where(chosen: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    return (values * chosen).sum(1) / chosen.sum(1).clamp_min(1)
+
+
+def choose_looks(shown: npt.NDArray[np.float64], present: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+    """The look of each label.
+
+    Args:
+        shown: how much each picture shows each label by heads that did not learn from it, (looks, n, k).
+        present: (n, k).
+    """
+    chosen = []
+    for label in range(present.shape[1]):
+        area = [_measure_area(shown[look, :, label], present[:, label]) for look in range(len(LOOKS))]
+        is_small = area[FILLED] < area[MIDDLE] - TOLERANCE
+        good_enough = [area[look] >= max(area) - TOLERANCE for look in range(len(LOOKS))]
+        if is_small and good_enough[FINE]:
+            chosen.append(FINE)
+        else:
+            chosen.append(COARSE if good_enough[COARSE] else int(np.argmax(area)))
+    return tuple(chosen)
+
+
+def _measure_area(shown: npt.NDArray[np.float64], present: npt.NDArray[np.bool_]) -> float:
+    """AUROC; 0.5 where all pictures show the label, or none does."""
+    count = int(present.sum())
+    if count in (0, len(present)):
+        return 0.5
+    ranks = rankdata(shown)
+    return float((ranks[present].sum() - count * (count + 1) / 2) / (count * (len(present) - count)))

@@ -1,0 +1,185 @@
+"""What came after SEC: evidence in place of class activation maps, and then learning from pixels.
+
+1. Heads that see little and heads that see much learn from the labels where pictures speak for them (`evidence.py`).
+2. For each label the look that suits its objects says where they are: these are the seeds.
+3. The segmenter learns from the seeds as if somebody had drawn them. What objects are small beside their picture
+   counts as much as if they filled `LEAST_WEIGHT` of it.
+
+What somebody drew takes the place of seeds.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional
+
+from services.saliency.network import InputFormat
+from services.saliency.pictures import Pixels, normalise
+from services.saliency.recipe import Report
+from services.saliency.segmentation.course import Course, SegmentationSet
+from services.saliency.segmentation.evidence import LOOKS, Eyes, choose_looks, compute_evidence_loss
+from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet
+from services.saliency.segmentation.network import SegmentationNetwork
+from services.saliency.segmentation.recipe import MOST_EPOCHS, Recipe, Watch
+
+EVIDENCE_EPOCHS = 12
+LEAST_STEPS = 500  # of few pictures more epochs are learnt
+EVIDENCE_RATE = 0.002
+EMPTY_ODDS = 3.0  # pictures without labels are drawn as often as three labels together: they alone teach background
+LEAST_WEIGHT = 0.03
+DOUBT = 2.0  # log odds of a label against the background: above -DOUBT a position may yet show it
+LOOK_BATCH = 8  # pictures
+
+EVIDENCE_PHASE, SEEDS_PHASE, PHASE = "looking for evidence", "placing seeds", "training the segmenter"
+
+
+@dataclass(frozen=True)
+class EyeNetwork:
+    """The eyes, what feeds them, and what of them learns."""
+
+    module: Eyes
+    input_format: InputFormat
+    fresh: dict[str, nn.Parameter]
+    pretrained: dict[str, nn.Parameter]
+
+
+def open_eyes(network: SegmentationNetwork, classes: int, seed: int) -> EyeNetwork:
+    """Eyes on the body of a network, which stays as it is."""
+    device = next(network.module.parameters()).device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        eyes = Eyes(network.module.body, network.module.widths, classes).to(device)
+    eyes.body.requires_grad_(requires_grad=False)
+    heads = {name: each for name, each in eyes.named_parameters() if name.startswith("heads.")}
+    return EyeNetwork(eyes, network.input_format, heads, {})
+
+
+def train_eyes(eyes: EyeNetwork, data: LabelledSet, recipe: Recipe, watch: Watch) -> None:
+    """Learns where pictures speak for their labels, in place."""
+    folds = _number_folds(data, recipe.seed)
+    epochs = max(EVIDENCE_EPOCHS, math.ceil(LEAST_STEPS * recipe.batch_size / len(data.pictures)))
+    usual = replace(recipe, epochs=min(epochs, MOST_EPOCHS), learning_rate=EVIDENCE_RATE)
+    nothing = np.empty((len(data.pictures), 0, 0), np.uint8)
+    course = Course.begin(
+        eyes, SegmentationSet(data.pictures, data.present, nothing, _find_odds(data)), usual, watch, EVIDENCE_PHASE
+    )
+    for number in course.remaining_epochs():
+        for batch, mirrored in course.draw_batches(number):
+            _, inputs = course.feed(batch, mirrored=mirrored)
+            other = torch.from_numpy(1 - folds[batch]).to(inputs.device)
+            present = torch.from_numpy(data.present[batch]).to(inputs.device)
+            losses = [
+                compute_evidence_loss(logits, present[other == fold], look).sum()
+                for fold, answers in enumerate(eyes.module(inputs, other))
+                for logits, look in zip(answers, LOOKS, strict=True)
+            ]
+            course.take_step(torch.stack(losses).sum() / len(batch))
+        course.save(number)
+
+
+def _number_folds(data: LabelledSet, seed: int) -> npt.NDArray[np.int64]:
+    """0 or 1 for each picture: whole groups, and of each label as many in either as can be."""
+    random = np.random.default_rng((seed, 1))
+    units = np.array([group or f"\0{number}" for number, group in enumerate(data.groups)])
+    folds = np.zeros(len(units), np.int64)
+    counts = np.zeros((2, len(data.labels) + 1))
+    kinds = np.column_stack([data.present, ~data.present.any(1)])
+    for unit in random.permutation(np.unique(units)):
+        own = units == unit
+        kind = kinds[own].sum(0)
+        folds[own] = int(np.argmin([(counts[fold] * kind).sum() for fold in (0, 1)]))
+        counts[folds[own][0]] += kind
+    return folds
+
+
+def _find_odds(data: LabelledSet) -> npt.NDArray[np.float64]:
+    """Each label is drawn as often as any other one."""
+    counts = np.maximum(data.present.sum(0), 1)
+    weights = np.where(data.present, 1 / counts, 0).max(1, initial=0)
+    empty = ~data.present.any(1)
+    weights[empty] = EMPTY_ODDS / max(1, empty.sum())
+    odds: npt.NDArray[np.float64] = weights / weights.sum()
+    return odds
+
+
+def place_seeds(eyes: EyeNetwork, data: LabelledSet, side: int, seed: int, report: Report) -> Pixels:
+    """What is known of each position, (n, side, side) uint8, by heads that did not learn from the picture."""
+    folds, total = _number_folds(data, seed), len(data.pictures)
+    shown = np.zeros((len(LOOKS), total, len(data.labels)))
+    for numbers, answers in _ask(eyes, data, folds):
+        for look, scores in zip(range(len(LOOKS)), answers, strict=True):
+            share = max(1, int(LOOKS[look].share * scores[0, 0].numel()))
+            shown[look, numbers] = scores.softmax(1)[:, 1:].flatten(2).topk(share, -1).values.mean(-1).cpu().numpy()
+        report(SEEDS_PHASE, int(numbers[-1]) + 1, 2 * total)
+    looks = choose_looks(shown, data.present)
+    seeds = np.full((total, side, side), BACKGROUND, np.uint8)
+    for numbers, answers in _ask(eyes, data, folds):
+        grids = [_enlarge(scores, side) for scores in answers]
+        for place, number in enumerate(numbers):
+            labels = np.flatnonzero(data.present[number])
+            if len(labels):
+                odds = np.stack([grids[looks[label]][place, label] for label in labels])
+                shares = np.array([LOOKS[looks[label]].share for label in labels])
+                seeds[number] = _seed(odds, labels, shares)
+        report(SEEDS_PHASE, total + int(numbers[-1]) + 1, 2 * total)
+    return seeds
+
+
+def _ask(
+    eyes: EyeNetwork, data: LabelledSet, folds: npt.NDArray[np.int64]
+) -> Iterator[tuple[npt.NDArray[np.int64], list[torch.Tensor]]]:
+    """Numbers of pictures and their logits by look; every picture is seen by the heads of its own fold."""
+    form, device = eyes.input_format, next(iter(eyes.fresh.values())).device
+    for fold in (0, 1):
+        own = np.flatnonzero(folds == fold)
+        for start in range(0, len(own), LOOK_BATCH):
+            numbers = own[start : start + LOOK_BATCH]
+            inputs = normalise(data.pictures[numbers], form.mean, form.std, device)
+            with torch.no_grad():
+                yield numbers, eyes.module(inputs, torch.full((len(numbers),), fold, device=device))[fold]
+
+
+def _enlarge(logits: torch.Tensor, side: int) -> npt.NDArray[np.float32]:
+    """Log odds of each label against the background, (n, k, side, side)."""
+    odds = logits[:, 1:] - logits[:, :1]
+    grid: npt.NDArray[np.float32] = (
+        functional.interpolate(odds, (side, side), mode="bilinear", align_corners=False).cpu().numpy()
+    )
+    return grid
+
+
+def _seed(odds: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> Pixels:
+    """Seeds of one picture: `odds` (m, h, w) of its labels. A label that nothing speaks for is where most does."""
+    least = np.array([np.quantile(each, 1 - share / 3) for each, share in zip(odds, shares, strict=True)])
+    above = odds - np.minimum(least, 0)[:, None, None]
+    strongest = above.argmax(0)
+    height = above.max(0)
+    seeds = np.where(height > 0, labels[strongest] + 1, UNKNOWN)
+    seeds[height < -DOUBT] = BACKGROUND
+    return seeds.astype(np.uint8)
+
+
+def train_refined(network: SegmentationNetwork, data: SegmentationSet, recipe: Recipe, watch: Watch) -> None:
+    """Trains a network on seeds, in place, going on from `watch.resume`; raises what `watch.report` raises."""
+    course = Course.begin(network, data, recipe, watch, PHASE)
+    for number in course.remaining_epochs():
+        for batch, mirrored in course.draw_batches(number):
+            _, inputs = course.feed(batch, mirrored=mirrored)
+            course.take_step(_compute_loss(network.module(inputs), course.read_seeds(batch, mirrored=mirrored)))
+        course.save(number)
+
+
+def _compute_loss(logits: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+    """Cross entropy over what is known, mean over background and over objects of each picture apart."""
+    losses = functional.cross_entropy(logits, seeds, reduction="none", ignore_index=UNKNOWN)
+    inside = (seeds != BACKGROUND) & (seeds != UNKNOWN)
+    outside = seeds == BACKGROUND
+    weights = inside.float().mean((1, 2)).clamp_min(LEAST_WEIGHT)
+    of_objects = (losses * inside).sum((1, 2)) / inside.sum((1, 2)).clamp_min(1)
+    of_background = (losses * outside).sum((1, 2)) / outside.sum((1, 2)).clamp_min(1)
+    return (of_background + weights * of_objects).mean()

@@ -1,0 +1,152 @@
+"""Where pictures speak for their labels, by heads that see little and by heads that see much."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from patches import CPU, SIDE, draw_labelled, measure_ious, train_on
+
+from services.saliency.recipe import Watch
+from services.saliency.segmentation import refined
+from services.saliency.segmentation.evidence import (
+    COARSE,
+    FILLED,
+    FINE,
+    LOOKS,
+    MIDDLE,
+    Look,
+    choose_looks,
+    compute_evidence_loss,
+)
+from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN
+from services.saliency.segmentation.network import build_segmentation_network
+from services.saliency.segmentation.recipe import Engine, Recipe
+
+REFINED = Recipe(backbone="small", epochs=40, learning_rate=0.005, batch_size=4, engine=Engine.REFINED)
+HALF = Look("half", 0, 0.5, 0.5)
+
+
+def log_odds(*positions):
+    """Logits (1, 2, 1, p) of a label against the background."""
+    logits = torch.zeros(1, 2, 1, len(positions))
+    logits[0, 1, 0] = torch.tensor(positions)
+    return logits
+
+
+def test_a_picture_that_shows_a_label_is_to_show_it_somewhere_and_background_elsewhere():
+    logits, present = log_odds(2.0, 2.0, -2.0, -2.0), torch.tensor([[True]])
+    sure = -np.log(1 / (1 + np.exp(-2.0)))
+    assert compute_evidence_loss(logits, present, HALF).item() == pytest.approx(2 * sure, rel=1e-5)
+
+
+def test_a_picture_without_labels_is_background_everywhere_and_its_worst_position_counts_twice():
+    logits, absent = log_odds(2.0, -2.0, -2.0, -2.0), torch.tensor([[False]])
+    wrong, right = np.log(1 + np.exp(2.0)), np.log(1 + np.exp(-2.0))
+    assert compute_evidence_loss(logits, absent, HALF).item() == pytest.approx(
+        (wrong + 3 * right) / 4 + wrong, rel=1e-5
+    )
+
+
+def test_what_a_picture_does_not_show_is_to_be_nowhere():
+    present = torch.tensor([[True, False]])
+    shown = torch.zeros(1, 3, 1, 4)
+    shown[0, 1, 0, :2] = 3.0
+    also = shown.clone()
+    also[0, 2, 0, 3] = 3.0
+    assert compute_evidence_loss(also, present, HALF) > compute_evidence_loss(shown, present, HALF) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("fine", "middle", "filled", "coarse", "look"),
+    [
+        (0.99, 0.99, 0.6, 0.99, FINE),  # small, and told by what is near
+        (0.85, 0.99, 0.6, 0.99, COARSE),  # small, but told only by what is far, too
+        (0.99, 0.99, 0.98, 0.99, COARSE),  # fills the picture
+        (0.85, 0.99, 0.6, 0.7, MIDDLE),
+    ],
+)
+def test_small_and_local_objects_are_looked_for_closely(fine, middle, filled, coarse, look):
+    present = np.arange(200)[:, None] < 100
+    areas = {FINE: fine, MIDDLE: middle, FILLED: filled, COARSE: coarse}
+    shown = np.zeros((len(LOOKS), 200, 1))
+    for number, area in areas.items():
+        shown[number, :100, 0] = np.where(np.arange(100) < round(100 * area), 1, -1)
+    assert choose_looks(shown, present) == (look,)
+
+
+def test_a_label_that_every_picture_shows_says_nothing_about_its_size():
+    shown = np.random.default_rng(0).random((len(LOOKS), 6, 1))
+    assert choose_looks(shown, np.ones((6, 1), bool)) == (COARSE,)
+
+
+def test_what_lies_elsewhere_in_a_picture_changes_no_evidence_here():
+    network = build_segmentation_network("mobilenetv2_100", 2, input_size=128, stride=4)
+    eyes = refined.open_eyes(network, 2, 0)
+    for head in eyes.module.heads:
+        head.score.weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    plain = torch.zeros(1, 3, 128, 128)
+    changed = plain.clone()
+    changed[..., 112:, 112:] = 1
+    fold = torch.zeros(1, dtype=torch.long)
+    with torch.no_grad():
+        first, second = (eyes.module(each, fold)[0][FINE] for each in (plain, changed))
+    assert not torch.equal(first[..., -4:, -4:], second[..., -4:, -4:])
+    assert torch.equal(first[..., :8, :8], second[..., :8, :8])
+
+
+def test_no_head_learns_from_pictures_that_it_is_asked_about():
+    data = draw_labelled(4)
+    folds = refined._number_folds(data, 0)
+    network = build_segmentation_network("small", 2, input_size=SIDE)
+    eyes = refined.open_eyes(network, 2, 0)
+    own = np.flatnonzero(folds == 0)
+    answers = eyes.module(torch.zeros(len(own), 3, SIDE, SIDE), torch.from_numpy(1 - folds[own]))
+    assert [len(answers[fold][0]) for fold in (0, 1)] == [0, len(own)]
+    answers[1][0].sum().backward()
+    learnt = {name.split(".")[1] for name, each in eyes.fresh.items() if each.grad is not None and "heads" in name}
+    assert learnt == {str(len(LOOKS) + FINE)}
+
+
+def test_groups_stay_together_and_either_half_has_every_label():
+    data = draw_labelled(8)
+    grouped = replace(data, groups=tuple(f"part {number // 2}" for number in range(len(data.pictures))))
+    folds = refined._number_folds(grouped, 3)
+    assert (folds[::2] == folds[1::2]).all()
+    kinds = np.column_stack([data.present, ~data.present.any(1)])
+    for fold in (0, 1):
+        assert (kinds[folds == fold].sum(0) >= 2).all()
+
+
+def test_seeds_are_of_what_a_picture_shows_and_there_is_always_one():
+    data = draw_labelled(3)
+    network = build_segmentation_network("small", 2, input_size=SIDE)
+    eyes = refined.open_eyes(network, 2, 0)  # nothing learnt: nothing speaks for anything
+    seeds = refined.place_seeds(eyes, data, 8, 0, Watch().report)
+    for present, own in zip(data.present, seeds, strict=True):
+        labels = np.flatnonzero(present) + 1
+        assert set(np.unique(own).tolist()) <= {BACKGROUND, UNKNOWN, *labels.tolist()}
+        assert present.any() or (own == BACKGROUND).all()
+
+
+def test_what_learnt_from_evidence_finds_the_pixels():
+    found = measure_ious(train_on(draw_labelled(8), REFINED))
+    assert found[0] > 0.7
+    assert (found[1:] > 0.25).all()
+
+
+def test_pictures_are_drawn_so_that_rare_labels_count_as_much():
+    data = draw_labelled(4, both=0)
+    few = replace(data, **{name: getattr(data, name)[3:] for name in ("pictures", "present", "mains", "groups")})
+    odds = refined._find_odds(few)
+    assert odds.sum() == pytest.approx(1)
+    assert odds[few.present[:, 0]].sum() == pytest.approx(odds[few.present[:, 1]].sum())
+
+
+def test_the_loss_of_small_objects_counts_as_if_they_were_larger():
+    logits, seeds = torch.zeros(1, 2, 10, 10), torch.zeros(1, 10, 10, dtype=torch.long)
+    seeds[0, 0, 0] = 1
+    assert refined._compute_loss(logits, seeds).item() == pytest.approx(np.log(2) * (1 + refined.LEAST_WEIGHT))
+    seeds[0, 1:] = UNKNOWN
+    seeds[0, 0, :5] = 1
+    assert refined._compute_loss(logits.to(CPU), seeds).item() == pytest.approx(np.log(2) * 1.05, rel=1e-5)
