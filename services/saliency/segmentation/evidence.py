@@ -33,6 +33,8 @@ from services.saliency.segmentation.network import Head
 
 T = TypeVar("T")
 
+CHANNELS = 64
+AT_FIRST = 3.0  # log odds of the background before anything is learnt: most of a picture is background
 HARDEST_SHARE = 0.01  # of a picture without labels: these positions count once more
 TOLERANCE = 0.05  # of an AUROC: differences below it say nothing
 
@@ -63,18 +65,37 @@ class Eyes(nn.Module):
     def __init__(self, body: nn.Module, widths: Sequence[int], classes: int) -> None:
         super().__init__()
         self.body = body
-        self.heads = nn.ModuleList(Head(_choose(widths, look), classes) for _ in range(2) for look in LOOKS)
+        self.scales = nn.ModuleList(nn.BatchNorm2d(width, affine=False, momentum=None) for width in widths)
+        self.heads = nn.ModuleList(Head(_choose(widths, look), classes, CHANNELS) for _ in range(2) for look in LOOKS)
+        for head in self.heads:
+            nn.init.zeros_(head.score.bias)  # type: ignore[union-attr,arg-type]
+            nn.init.constant_(head.score.bias[:1], AT_FIRST)  # type: ignore[union-attr,index,arg-type]
+        self.eval()
 
     def forward(self, inputs: torch.Tensor, folds: torch.Tensor) -> list[list[torch.Tensor]]:
         """(n, 3, s, s) → by fold of heads, by look, logits (m, k + 1, h, w) of the m pictures of that number."""
+        maps = self.look(inputs)
+        return [self._ask(fold, [each[folds == fold] for each in maps]) for fold in (0, 1)]
+
+    def answer(self, inputs: torch.Tensor) -> list[list[torch.Tensor]]:
+        """The same of all pictures by all heads."""
+        maps = self.look(inputs)
+        return [self._ask(fold, maps) for fold in (0, 1)]
+
+    def _ask(self, fold: int, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        heads = self.heads[fold * len(LOOKS) : (fold + 1) * len(LOOKS)]
+        return [head(_choose(maps, look)) for head, look in zip(heads, LOOKS, strict=True)]
+
+    def look(self, inputs: torch.Tensor) -> list[torch.Tensor]:
+        """(n, 3, s, s) → what the body sees, every channel of mean 0 and spread 1 over the pictures measured so far."""
         with torch.no_grad():
-            maps = self.body(inputs)
-        answers = []
-        for fold in (0, 1):
-            own = [each[folds == fold] for each in maps]
-            heads = self.heads[fold * len(LOOKS) : (fold + 1) * len(LOOKS)]
-            answers.append([head(_choose(own, look)) for head, look in zip(heads, LOOKS, strict=True)])
-        return answers
+            return [scale(each) for scale, each in zip(self.scales, self.body(inputs), strict=True)]
+
+    def measure(self, inputs: torch.Tensor) -> None:
+        """Measures means and spreads of all channels, beside those of earlier pictures."""
+        self.scales.train()
+        self.look(inputs)
+        self.scales.eval()
 
 
 def _choose(maps: Sequence[T], look: Look) -> Sequence[T]:

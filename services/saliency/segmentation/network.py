@@ -33,17 +33,17 @@ class Head(nn.Module):
     elsewhere, and what learns from labels alone then finds a label's evidence at the picture's rim.
     """
 
-    def __init__(self, widths: Sequence[int], classes: int) -> None:
+    def __init__(self, widths: Sequence[int], classes: int, channels: int = CHANNELS) -> None:
         super().__init__()
-        self.laterals = nn.ModuleList(nn.Conv2d(width, CHANNELS, 1) for width in widths)
+        self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
         self.mix = nn.Sequential(
-            LayerNorm2d(CHANNELS),
+            LayerNorm2d(channels),
             nn.ReLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
-            LayerNorm2d(CHANNELS),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            LayerNorm2d(channels),
             nn.ReLU(),
         )
-        self.score = nn.Conv2d(CHANNELS, classes + 1, 1)
+        self.score = nn.Conv2d(channels, classes + 1, 1)
         nn.init.zeros_(self.score.weight)
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:

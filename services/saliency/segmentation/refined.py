@@ -68,6 +68,9 @@ def train_eyes(eyes: EyeNetwork, data: LabelledSet, recipe: Recipe, watch: Watch
     course = Course.begin(
         eyes, SegmentationSet(data.pictures, data.present, nothing, _find_odds(data)), usual, watch, EVIDENCE_PHASE
     )
+    for start in range(0, len(data.pictures), LOOK_BATCH):
+        _, inputs = course.feed(np.arange(start, min(start + LOOK_BATCH, len(data.pictures))), mirrored=False)
+        eyes.module.measure(inputs)
     for number in course.remaining_epochs():
         for batch, mirrored in course.draw_batches(number):
             _, inputs = course.feed(batch, mirrored=mirrored)
@@ -108,18 +111,15 @@ def _find_odds(data: LabelledSet) -> npt.NDArray[np.float64]:
 
 
 def place_seeds(eyes: EyeNetwork, data: LabelledSet, side: int, seed: int, report: Report) -> Pixels:
-    """What is known of each position, (n, side, side) uint8, by heads that did not learn from the picture."""
-    folds, total = _number_folds(data, seed), len(data.pictures)
-    shown = np.zeros((len(LOOKS), total, len(data.labels)))
-    for numbers, answers in _ask(eyes, data, folds):
-        for look, scores in zip(range(len(LOOKS)), answers, strict=True):
-            share = max(1, int(LOOKS[look].share * scores[0, 0].numel()))
-            shown[look, numbers] = scores.softmax(1)[:, 1:].flatten(2).topk(share, -1).values.mean(-1).cpu().numpy()
-        report(SEEDS_PHASE, int(numbers[-1]) + 1, 2 * total)
-    looks = choose_looks(shown, data.present)
+    """What is known of each position, (n, side, side) uint8.
+
+    Which look suits a label is asked of heads that did not learn from the pictures; where it is, of both.
+    """
+    looks = choose_looks(_measure_shown(eyes, data, seed, report), data.present)
+    total = len(data.pictures)
     seeds = np.full((total, side, side), BACKGROUND, np.uint8)
-    for numbers, answers in _ask(eyes, data, folds):
-        grids = [_enlarge(scores, side) for scores in answers]
+    for numbers, folds in _ask(eyes, data):
+        grids = [(_enlarge(one, side) + _enlarge(other, side)) / 2 for one, other in zip(*folds, strict=True)]
         for place, number in enumerate(numbers):
             labels = np.flatnonzero(data.present[number])
             if len(labels):
@@ -130,18 +130,29 @@ def place_seeds(eyes: EyeNetwork, data: LabelledSet, side: int, seed: int, repor
     return seeds
 
 
-def _ask(
-    eyes: EyeNetwork, data: LabelledSet, folds: npt.NDArray[np.int64]
-) -> Iterator[tuple[npt.NDArray[np.int64], list[torch.Tensor]]]:
-    """Numbers of pictures and their logits by look; every picture is seen by the heads of its own fold."""
+def _measure_shown(eyes: EyeNetwork, data: LabelledSet, seed: int, report: Report) -> npt.NDArray[np.float64]:
+    """How much pictures show labels by heads that did not learn from them, (looks, n, k)."""
+    own, total = _number_folds(data, seed), len(data.pictures)
+    shown = np.zeros((len(LOOKS), total, len(data.labels)))
+    for numbers, folds in _ask(eyes, data):
+        for fold, answers in enumerate(folds):
+            mine = own[numbers] == fold
+            for look, logits in enumerate(answers):
+                share = max(1, int(LOOKS[look].share * logits[0, 0].numel()))
+                strongest = logits.softmax(1)[:, 1:].flatten(2).topk(share, -1).values.mean(-1)
+                shown[look, numbers[mine]] = strongest.cpu().numpy()[mine]
+        report(SEEDS_PHASE, int(numbers[-1]) + 1, 2 * total)
+    return shown
+
+
+def _ask(eyes: EyeNetwork, data: LabelledSet) -> Iterator[tuple[npt.NDArray[np.int64], list[list[torch.Tensor]]]]:
+    """Numbers of pictures and their logits, by fold of heads and by look."""
     form, device = eyes.input_format, next(iter(eyes.fresh.values())).device
-    for fold in (0, 1):
-        own = np.flatnonzero(folds == fold)
-        for start in range(0, len(own), LOOK_BATCH):
-            numbers = own[start : start + LOOK_BATCH]
-            inputs = normalise(data.pictures[numbers], form.mean, form.std, device)
-            with torch.no_grad():
-                yield numbers, eyes.module(inputs, torch.full((len(numbers),), fold, device=device))[fold]
+    for start in range(0, len(data.pictures), LOOK_BATCH):
+        numbers = np.arange(start, min(start + LOOK_BATCH, len(data.pictures)))
+        inputs = normalise(data.pictures[numbers], form.mean, form.std, device)
+        with torch.no_grad():
+            yield numbers, eyes.module.answer(inputs)
 
 
 def _enlarge(logits: torch.Tensor, side: int) -> npt.NDArray[np.float32]:
