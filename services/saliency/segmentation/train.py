@@ -48,15 +48,15 @@ def train_segmenter(
     """
     network = _build(data, recipe, weights, device)
     stages = Stages.resume(watch, fingerprint_training(data, recipe, weights.read_bytes() if weights else b""))
-    if stages.seeds is None:
+    seeds = stages.seeds
+    if seeds is None:
         find = _find_seeds if recipe.engine is Engine.SEC else _find_evidence
         seeds = find(data, recipe, weights, device, stages.open_watch())
         side = int(seeds.shape[-1])
         for number, mask in data.masks.items():
             seeds[number] = shrink_classes(mask, side, len(data.labels))
         stages = stages.turn(seeds)
-    assert stages.seeds is not None
-    told = SegmentationSet(data.pictures, data.present, stages.seeds)
+    told = SegmentationSet(data.pictures, data.present, seeds)
     (train_sec if recipe.engine is Engine.SEC else train_refined)(network, told, recipe, stages.open_watch())
     return Segmenter(network, data.labels, device)
 
