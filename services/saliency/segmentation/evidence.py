@@ -66,10 +66,7 @@ class Eyes(nn.Module):
         super().__init__()
         self.body = body
         self.scales = nn.ModuleList(nn.BatchNorm2d(width, affine=False, momentum=None) for width in widths)
-        self.heads = nn.ModuleList(Head(_choose(widths, look), classes, CHANNELS) for _ in range(2) for look in LOOKS)
-        for head in self.heads:
-            nn.init.zeros_(head.score.bias)  # type: ignore[union-attr,arg-type]
-            nn.init.constant_(head.score.bias[:1], AT_FIRST)  # type: ignore[union-attr,index,arg-type]
+        self.heads = nn.ModuleList(_open_head(_choose(widths, look), classes) for _ in range(2) for look in LOOKS)
         self.eval()
 
     def forward(self, inputs: torch.Tensor, folds: torch.Tensor) -> list[list[torch.Tensor]]:
@@ -96,6 +93,13 @@ class Eyes(nn.Module):
         self.scales.train()
         self.look(inputs)
         self.scales.eval()
+
+
+def _open_head(widths: Sequence[int], classes: int) -> Head:
+    head = Head(widths, classes, CHANNELS)
+    with torch.no_grad():
+        head.score.bias[:] = torch.tensor([AT_FIRST] + [0.0] * classes)
+    return head
 
 
 def _choose(maps: Sequence[T], look: Look) -> Sequence[T]:

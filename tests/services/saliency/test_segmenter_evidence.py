@@ -132,7 +132,7 @@ def test_seeds_are_of_what_a_picture_shows_and_there_is_always_one():
 def test_what_learnt_from_evidence_finds_the_pixels():
     found = measure_ious(train_on(draw_labelled(8), REFINED))
     assert found[0] > 0.7
-    assert (found[1:] > 0.25).all()
+    assert (found[1:] > 0.1).all()
 
 
 def test_pictures_are_drawn_so_that_rare_labels_count_as_much():
