@@ -97,8 +97,7 @@ class Eyes(nn.Module):
 
 def _open_head(widths: Sequence[int], classes: int) -> Head:
     head = Head(widths, classes, CHANNELS)
-    with torch.no_grad():
-        head.score.bias[:] = torch.tensor([AT_FIRST] + [0.0] * classes)
+    head.score.bias = nn.Parameter(torch.tensor([AT_FIRST] + [0.0] * classes))
     return head
 
 
