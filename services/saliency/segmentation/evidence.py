@@ -96,7 +96,7 @@ class Eyes(nn.Module):
 
 
 def _open_head(widths: Sequence[int], classes: int) -> Head:
-    head = Head(widths, classes, CHANNELS)
+    head = Head(widths, classes, CHANNELS, local=True)
     head.score.bias = nn.Parameter(torch.tensor([AT_FIRST] + [0.0] * classes))
     return head
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.layers.norm import LayerNorm2d
 from torch import nn
 from torch.nn import functional
 
@@ -23,24 +22,25 @@ from services.saliency.detection.network import SmallBody, TimmBody
 from services.saliency.network import InputFormat, Network
 
 CHANNELS = 128
+GROUPS = 8  # of channels that are normalised together: no statistics that a small batch would spoil
 COARSER = (8, 16, 32)
 
 
 class Head(nn.Module):
     """The layers that score every position, from maps of several depths.
 
-    Each position is normalised by itself: statistics over the whole picture would tell every position what lies
-    elsewhere, and what learns from labels alone then finds a label's evidence at the picture's rim.
+    `local` leaves normalisation out: its statistics over the whole picture tell every position what lies elsewhere.
     """
 
-    def __init__(self, widths: Sequence[int], classes: int, channels: int = CHANNELS) -> None:
+    def __init__(self, widths: Sequence[int], classes: int, channels: int = CHANNELS, *, local: bool = False) -> None:
         super().__init__()
+        first, second = (nn.Identity() if local else nn.GroupNorm(GROUPS, channels) for _ in range(2))
         self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
         self.mix = nn.Sequential(
-            LayerNorm2d(channels),
+            first,
             nn.ReLU(),
             nn.Conv2d(channels, channels, 3, padding=1),
-            LayerNorm2d(channels),
+            second,
             nn.ReLU(),
         )
         self.score = nn.Conv2d(channels, classes + 1, 1)

@@ -45,7 +45,7 @@ def draw_labelled(count, seed=0, both=2):
     return LabelledSet(pictures, LABELS, present, mains, ("",) * len(kinds))
 
 
-SMALL = Recipe(backbone="small", epochs=30, learning_rate=0.005, batch_size=4, engine=Engine.SEC)
+SMALL = Recipe(backbone="small", epochs=30, learning_rate=0.01, batch_size=4, engine=Engine.SEC)
 SHORT = replace(SMALL, epochs=2)
 
 
