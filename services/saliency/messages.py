@@ -71,11 +71,22 @@ def read_input_size(request: saliency_pb2.TrainClassifierRequest) -> int:
     """Give the side of the network's input, pixels. Raises InvalidArgument outside 32 to 1024 or off the step of 32."""
     if not request.HasField("input_size"):
         return find_input_size(read_recipe(request).backbone)
-    size = request.input_size
-    if not MIN_INPUT_SIZE <= size <= MAX_INPUT_SIZE or size % INPUT_SIZE_STEP:
-        limits = f"{MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} pixels and a multiple of {INPUT_SIZE_STEP}"
+    return check_side(request.input_size, MIN_INPUT_SIZE)
+
+
+def check_side(size: int, least: int) -> int:
+    """Give back the side of a network's square, pixels. Raises InvalidArgument where it has none of that size."""
+    if not least <= size <= MAX_INPUT_SIZE or size % INPUT_SIZE_STEP:
+        limits = f"{least} to {MAX_INPUT_SIZE} pixels and a multiple of {INPUT_SIZE_STEP}"
         raise InvalidArgument("input_size", f"must be {limits}, is {size}")
     return size
+
+
+def check_seed(seed: int) -> int:
+    """Give back a seed. Raises InvalidArgument where it is negative."""
+    if seed < 0:
+        raise InvalidArgument("seed", f"must be 0 or more, is {seed}")
+    return seed
 
 
 def check_training(request: saliency_pb2.TrainClassifierRequest) -> None:

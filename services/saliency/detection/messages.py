@@ -9,12 +9,11 @@ from services.saliency.backbones import DEFAULT_BACKBONE, hub_repo
 from services.saliency.detection.catalogue import Entry
 from services.saliency.detection.objects import DetectedObject, Wanted
 from services.saliency.detection.recipe import (
-    INPUT_SIZE_STEP,
-    MAX_INPUT_SIZE,
     MIN_INPUT_SIZE,
     Recipe,
     find_default_size,
 )
+from services.saliency.messages import check_seed, check_side
 from services.saliency.messages import read_name as read_any_name
 
 
@@ -35,7 +34,7 @@ def read_recipe(request: saliency_pb2.TrainObjectDetectorRequest) -> Recipe:
         validation_fraction=request.validation_fraction if has("validation_fraction") else usual.validation_fraction,
         scene_share=request.scene_share if has("scene_share") else usual.scene_share,
         upright=request.upright,
-        seed=_read_seed(request.seed),
+        seed=check_seed(request.seed),
     )
 
 
@@ -47,21 +46,11 @@ def _read_epochs(request: saliency_pb2.TrainObjectDetectorRequest) -> int | None
     return request.epochs
 
 
-def _read_seed(seed: int) -> int:
-    if seed < 0:
-        raise InvalidArgument("seed", f"must be 0 or more, is {seed}")
-    return seed
-
-
 def read_input_size(request: saliency_pb2.TrainObjectDetectorRequest) -> int:
     """Give the side of the network's square, pixels. Raises InvalidArgument outside its limits or off its step."""
     if not request.HasField("input_size"):
         return find_default_size(request.backbone or DEFAULT_BACKBONE)
-    size = request.input_size
-    if not MIN_INPUT_SIZE <= size <= MAX_INPUT_SIZE or size % INPUT_SIZE_STEP:
-        limits = f"{MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} and a multiple of {INPUT_SIZE_STEP} pixels"
-        raise InvalidArgument("input_size", f"must be {limits}, is {size}")
-    return size
+    return check_side(request.input_size, MIN_INPUT_SIZE)
 
 
 def read_wanted(request: saliency_pb2.DetectObjectsRequest) -> Wanted:

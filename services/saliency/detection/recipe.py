@@ -15,8 +15,6 @@ from services.saliency.recipe import Report, Watch
 __all__ = ["Epoch", "PictureSet", "Recipe", "Report", "Watch", "find_default_size"]
 
 MIN_INPUT_SIZE = 64  # pixels: two cells of the coarsest map
-MAX_INPUT_SIZE = 1024
-INPUT_SIZE_STEP = 32
 DEFAULT_INPUT_SIZE = 320
 SMALL_INPUT_SIZE = 128
 

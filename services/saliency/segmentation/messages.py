@@ -12,11 +12,10 @@ from services.runtime.errors import InvalidArgument
 from services.runtime.images import encode_mask, encode_runs
 from services.saliency.backbones import DEFAULT_BACKBONE, hub_repo
 from services.saliency.detection.recipe import (
-    INPUT_SIZE_STEP,
-    MAX_INPUT_SIZE,
     MIN_INPUT_SIZE,
     find_default_size,
 )
+from services.saliency.messages import check_seed, check_side
 from services.saliency.messages import read_name as read_any_name
 from services.saliency.segmentation.catalogue import Entry
 from services.saliency.segmentation.drawing import Segmentation
@@ -60,7 +59,7 @@ def read_recipe(request: saliency_pb2.TrainSegmenterRequest) -> Recipe:
         present_decay=request.present_decay if has("present_decay") else usual.present_decay,
         absent_decay=request.absent_decay if has("absent_decay") else usual.absent_decay,
         background_decay=request.background_decay if has("background_decay") else usual.background_decay,
-        seed=_read_seed(request.seed),
+        seed=check_seed(request.seed),
         seeding="seeding" not in left_out,
         expansion="expansion" not in left_out,
         constraint="constraint" not in left_out,
@@ -78,21 +77,11 @@ def _read_losses(request: saliency_pb2.TrainSegmenterRequest) -> set[str]:
     return left_out
 
 
-def _read_seed(seed: int) -> int:
-    if seed < 0:
-        raise InvalidArgument("seed", f"must be 0 or more, is {seed}")
-    return seed
-
-
 def read_input_size(request: saliency_pb2.TrainSegmenterRequest) -> int:
     """Give the side of the network's square, pixels. Raises InvalidArgument outside its limits or off its step."""
     if not request.HasField("input_size"):
         return find_default_size(request.backbone or DEFAULT_BACKBONE)
-    size = request.input_size
-    if not MIN_INPUT_SIZE <= size <= MAX_INPUT_SIZE or size % INPUT_SIZE_STEP:
-        limits = f"{MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} and a multiple of {INPUT_SIZE_STEP} pixels"
-        raise InvalidArgument("input_size", f"must be {limits}, is {size}")
-    return size
+    return check_side(request.input_size, MIN_INPUT_SIZE)
 
 
 def check_question(request: saliency_pb2.SegmentImageRequest) -> None:
