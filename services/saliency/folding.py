@@ -110,8 +110,8 @@ def _replace(module: nn.Module, name: str, part: nn.Module) -> None:
 
 
 def _agree(plain: Network, folded: Network) -> bool:
-    side, device = plain.input_format.size, next(plain.module.parameters()).device
-    probe = torch.linspace(-2, 2, 3 * side * side, device=device).reshape(1, 3, side, side)
+    side, weight = plain.input_format.size, next(plain.module.parameters())
+    probe = torch.linspace(-2, 2, 3 * side * side, device=weight.device, dtype=weight.dtype).reshape(1, 3, side, side)
     with torch.no_grad():
         one, two = (network.module.forward_features(probe) for network in (plain, folded))  # type: ignore[operator]
     return bool((one - two).abs().max() <= _NEAR * one.abs().max().clamp(min=1e-6))

@@ -188,7 +188,7 @@ async def test_a_reload_in_the_midst_of_work_loses_nothing(house, browser):
         assert len(await ann.stored()) == 10
         await ann.page.reload()
         await ann.until_shown("14")  # where the person was, with what had been decided
-        await ann.until("() => document.querySelector('.count').textContent.startsWith('14 of 30')")
+        await ann.until("() => document.querySelector('.count')?.textContent?.startsWith('14 of 30')")
         assert len(await ann.stored()) == 10
         assert [states[0] for states in (await house.states()).values()].count("accepted") == 2
         await ann.page.unroute("**/api/decisions")
@@ -258,8 +258,8 @@ async def test_hostile_names_and_labels_are_shown_as_text(house, browser):
         await ann.press("Enter")
         for name in HOSTILE:
             shown = name.replace("\u202e", "\\u{202e}").replace("\u2066", "\\u{2066}")
-            await ann.until("(name) => document.querySelector('.facts h1').textContent === name", shown)
-            await ann.until("() => document.querySelector('.picture').classList.contains('sharp')")
+            await ann.until("(name) => document.querySelector('.facts h1')?.textContent === name", shown)
+            await ann.until("() => document.querySelector('.picture')?.classList.contains('sharp')")
             await ann.press("Tab", "l")
             await ann.page.keyboard.type(HOSTILE[1])
             await ann.press("Enter", "Escape", "b", "a")
@@ -380,7 +380,7 @@ async def test_the_image_is_zoomed_and_moved_and_boxes_stay_on_it(house, browser
         at = await ann.place(30, 24)
         await ann.page.mouse.wheel(0, -400)
         await ann.until(
-            f"() => document.querySelector('.stage .boxes').getBoundingClientRect().width > {small['width']}"
+            f"() => document.querySelector('.stage .boxes')?.getBoundingClientRect().width > {small['width']}"
         )
         assert await ann.place(30, 24) == pytest.approx(at, abs=1)  # what is under the pointer stays there
         await ann.press("z", "+", "-")
@@ -400,7 +400,7 @@ async def test_a_heat_map_is_laid_over_the_image_on_demand(house, browser):
         await ann.press("Enter")
         assert house.saliency.asked == []
         await ann.press("h")
-        await ann.until("() => document.querySelector('.heat').naturalWidth === 4")
+        await ann.until("() => document.querySelector('.heat')?.naturalWidth === 4")
         assert house.saliency.asked == [("kinds", "nut")]
         await ann.press("n")
         await ann.page.wait_for_selector('.news:has-text("--classifier")')
@@ -417,7 +417,7 @@ async def test_one_key_turns_a_false_alarm_into_a_normal(house, browser):
         await ann.press("Enter")
         await ann.page.wait_for_selector('.verdict[data-verdict="anomalous"]')
         await ann.press("h")
-        await ann.until("() => document.querySelector('.heat').naturalWidth === 4")
+        await ann.until("() => document.querySelector('.heat')?.naturalWidth === 4")
         await ann.press("f")
         await ann.until_shown("bad")
         await ann.until_kept()
@@ -474,13 +474,13 @@ async def test_what_the_service_refuses_is_said_and_can_be_tried_again(house, br
 
         house.codec.update_item, kept = refuse, house.codec.update_item
         await ann.press("a", "r")
-        await ann.until("() => document.querySelector('.conflicts').textContent === '2 conflicts'")
+        await ann.until("() => document.querySelector('.conflicts')?.textContent === '2 conflicts'")
         assert len(await ann.stored()) == 2
         await ann.press("c")
         assert "needs the role <b>engineer</b>" in await ann.page.inner_text("dialog.conflict .why")
         house.codec.update_item = kept
         await ann.press("m")  # try again; the next one is shown by itself
-        await ann.until("() => document.querySelector('dialog.conflict .of').textContent === 'a'")
+        await ann.until("() => document.querySelector('dialog.conflict .of')?.textContent === 'a'")
         await ann.press("t")  # let it go
         await ann.until_kept()
     assert await house.states() == {"a": ["proposed"], "b": ["rejected"]}
@@ -501,7 +501,7 @@ async def test_a_damaged_picture_does_not_hold_up_the_others(house, browser):
         await ann.press("Enter")
         await ann.page.wait_for_selector(".stage.broken")
         await ann.press("r")
-        await ann.until("() => document.querySelector('.picture').classList.contains('sharp')")
+        await ann.until("() => document.querySelector('.picture')?.classList.contains('sharp')")
         await ann.until_kept()
     assert (await house.states())["a"] == ["rejected"]
 

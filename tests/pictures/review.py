@@ -103,12 +103,12 @@ def show_boxes(open_page: Callable, url: str, other: str) -> None:
 
 def show_verdicts(page) -> None:
     """The alarms, and where one part differs from the normals."""
-    page.wait_for_function("() => !document.querySelector('.count').textContent.includes('judging')")
+    page.wait_for_function("() => document.querySelector('.count')?.textContent.includes('judging') === false")
     page.wait_for_timeout(2500)
     save(page, "review-alarms")
     for key in ("ArrowDown", "ArrowRight", "ArrowRight", "Enter", "h"):
         page.keyboard.press(key)
-    page.wait_for_function("() => document.querySelector('.heat').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('.heat')?.naturalWidth > 0")
     page.wait_for_timeout(500)
     save(page, "review-alarm")
 
