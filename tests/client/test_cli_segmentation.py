@@ -77,7 +77,14 @@ def answer_frames(server, *answers):
 
 
 def test_training_says_what_came_out_and_sends_what_was_asked(server, mekiki):
-    made = saliency_pb2.Segmenter(name="defects", version=2, labels=["crack", "dent"], masked_count=4, train_count=40)
+    made = saliency_pb2.Segmenter(
+        name="defects",
+        version=2,
+        labels=["crack", "dent"],
+        engine=saliency_pb2.SEGMENTATION_ENGINE_SEC,
+        masked_count=4,
+        train_count=40,
+    )
     operation = operations_pb2.Operation(name="saliency/operations/1", done=True)
     operation.metadata.Pack(types_pb2.OperationMetadata(verb="TrainSegmenter"))
     operation.response.Pack(saliency_pb2.TrainSegmenterResponse(segmenter=made))
@@ -94,6 +101,10 @@ def test_training_says_what_came_out_and_sends_what_was_asked(server, mekiki):
     assert (request.use_masks, request.epochs, request.input_size, request.seed) == (True, 7, 96, 3)
     assert request.engine == saliency_pb2.SEGMENTATION_ENGINE_SEC
     assert not request.HasField("learning_rate")
+    assert not request.go_on
+    assert mekiki("train", "segmenter", "defects", "parts", "--masks", "--go-on").exit_code == ExitCode.DONE
+    request = server.calls("TrainSegmenter")[1].requests[0]
+    assert (request.go_on, request.engine) == (True, saliency_pb2.SEGMENTATION_ENGINE_UNSPECIFIED)
 
 
 def test_each_segment_is_told_with_its_area_and_a_refused_image_with_its_reason(server, mekiki, tmp_path):

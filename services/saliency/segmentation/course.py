@@ -1,7 +1,7 @@
 """One training of a segmenter: batches, steps and checkpoints, whatever is learnt from."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from services.saliency.segmentation.recipe import Recipe, Watch
 
 PRETRAINED_SHARE = 0.1  # of the learning rate
 WEIGHT_DECAY = 1e-3
-MOST_GRADIENT = 5.0  # norm over all that learns
+MOST_GRADIENT = 5.0  # norm over a part
 WARM_UP_SHARE = 0.05  # of the steps
 
 
@@ -31,6 +31,10 @@ class Learner(Protocol):
     @property
     def pretrained(self) -> dict[str, torch.nn.Parameter]:
         """By name."""
+
+    @property
+    def parts(self) -> Sequence[Sequence[torch.nn.Parameter]]:
+        """All that learns, apart where losses are: a part's steep gradient must not shorten another one's steps."""
 
     @property
     def input_format(self) -> InputFormat:
@@ -64,6 +68,7 @@ class Course:
         self._phase = phase
         self._form = learner.input_format
         self._learning = learner.fresh | learner.pretrained
+        self._parts = learner.parts
         groups = [
             {"params": list(learner.fresh.values()), "peak": recipe.learning_rate},
             {"params": list(learner.pretrained.values()), "peak": recipe.learning_rate * PRETRAINED_SHARE},
@@ -93,6 +98,11 @@ class Course:
             yield np.sort(order[start : start + self.recipe.batch_size]), bool(random.random() < 0.5)
 
     @property
+    def progress(self) -> float:
+        """Share of the steps that are taken."""
+        return self._step / (self._steps_per_epoch * self.recipe.epochs)
+
+    @property
     def device(self) -> torch.device:
         """Where it is learnt."""
         return next(iter(self._learning.values())).device
@@ -118,7 +128,8 @@ class Course:
             group["lr"] = group["peak"] * rise * fall
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(list(self._learning.values()), MOST_GRADIENT)
+        for part in self._parts:
+            torch.nn.utils.clip_grad_norm_(part, MOST_GRADIENT)
         self._optimiser.step()
         self._step += 1
         self._watch.report(self._phase, self._step, steps, loss=float(loss.detach()))

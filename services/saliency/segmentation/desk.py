@@ -104,7 +104,8 @@ class SegmentationDesk:
         """Checks the request and starts the work."""
         name = messages.read_name(request.segmenter)
         # In a thread, since a backbone's name is looked up in timm, which takes seconds to import.
-        await asyncio.to_thread(_check_training, request)
+        asked = messages.settle(request, (await self._shelf.look()).find(name)) if request.go_on else request
+        await asyncio.to_thread(_check_training, asked)
         await asyncio.to_thread(self._catalogue.announce, name)
         return await self._operations.start("TrainSegmenter", request)
 

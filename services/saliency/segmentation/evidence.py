@@ -7,18 +7,17 @@ picture without labels shows background, and no position shows a label that the 
 
     look     sees maps of stride   must be shown by
     fine     4 and 8               .3 % of a picture
-    middle   8 and 16              3 %
     filled   8 and 16              15 %
     coarse   16 and 32             15 %
 
-Each head learns from one half of the pictures and is asked about the other half. How well it tells the pictures that
-show a label from the others says what the label's objects are like: *small* ones cannot fill 15 % ("filled" is worse
-than "middle"), and *local* ones are told as well by a network that sees little. What is small and local is looked for
-by the fine look, all else by the coarse one.
+The looks also say what a label's objects are like. *Small* ones cannot fill 15 % of a picture without the help of a
+head that sees everything: "filled" is far less sure of them than "fine". *Local* ones are told by what lies near, so
+that "fine" tells the pictures that show them as well as "coarse" does. What is small and local is looked for by the
+fine look, all else by the coarse one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -34,9 +33,11 @@ from services.saliency.segmentation.network import Head
 T = TypeVar("T")
 
 CHANNELS = 64
+NARROWING = 0.5  # of the steps
 AT_FIRST = 3.0  # log odds of the background before anything is learnt: most of a picture is background
 HARDEST_SHARE = 0.01  # of a picture without labels: these positions count once more
 TOLERANCE = 0.05  # of an AUROC: differences below it say nothing
+LEAST_FILLING = 0.5  # how sure "filled" is of large objects, as a share of how sure "fine" is
 
 
 @dataclass(frozen=True)
@@ -48,40 +49,31 @@ class Look:
     share: float
     background: float
     """Share of a picture with labels that is taken for background all the same: where most speaks for it."""
+    share_at_first: float
 
 
 LOOKS = (
-    Look("fine", 0, 0.003, 0.9),
-    Look("middle", 1, 0.03, 0.8),
-    Look("filled", 1, 0.15, 0.6),
-    Look("coarse", 2, 0.15, 0.6),
+    Look("fine", 0, 0.003, 0.9, share_at_first=0.03),
+    Look("filled", 1, 0.15, 0.6, share_at_first=0.15),
+    Look("coarse", 2, 0.15, 0.6, share_at_first=0.15),
 )
-FINE, MIDDLE, FILLED, COARSE = range(len(LOOKS))
+FINE, FILLED, COARSE = range(len(LOOKS))
 
 
 class Eyes(nn.Module):
-    """A frozen body with a head for each look, twice: a picture of fold 0 is seen by heads that learn from fold 1."""
+    """A frozen body with a head for each look."""
 
     def __init__(self, body: nn.Module, widths: Sequence[int], classes: int) -> None:
         super().__init__()
         self.body = body
         self.scales = nn.ModuleList(nn.BatchNorm2d(width, affine=False, momentum=None) for width in widths)
-        self.heads = nn.ModuleList(_open_head(_choose(widths, look), classes) for _ in range(2) for look in LOOKS)
+        self.heads = nn.ModuleList(_open_head(_choose(widths, look), classes) for look in LOOKS)
         self.eval()
 
-    def forward(self, inputs: torch.Tensor, folds: torch.Tensor) -> list[list[torch.Tensor]]:
-        """(n, 3, s, s) → by fold of heads, by look, logits (m, k + 1, h, w) of the m pictures of that number."""
+    def forward(self, inputs: torch.Tensor) -> list[torch.Tensor]:
+        """(n, 3, s, s) → by look, logits (n, k + 1, h, w)."""
         maps = self.look(inputs)
-        return [self._ask(fold, [each[folds == fold] for each in maps]) for fold in (0, 1)]
-
-    def answer(self, inputs: torch.Tensor) -> list[list[torch.Tensor]]:
-        """The same of all pictures by all heads."""
-        maps = self.look(inputs)
-        return [self._ask(fold, maps) for fold in (0, 1)]
-
-    def _ask(self, fold: int, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        heads = self.heads[fold * len(LOOKS) : (fold + 1) * len(LOOKS)]
-        return [head(_choose(maps, look)) for head, look in zip(heads, LOOKS, strict=True)]
+        return [head(_choose(maps, look)) for head, look in zip(self.heads, LOOKS, strict=True)]
 
     def look(self, inputs: torch.Tensor) -> list[torch.Tensor]:
         """(n, 3, s, s) → what the body sees, every channel of mean 0 and spread 1 over the pictures measured so far."""
@@ -107,6 +99,15 @@ def _choose(maps: Sequence[T], look: Look) -> Sequence[T]:
     return maps[first : first + 2]
 
 
+def widen(look: Look, progress: float) -> Look:
+    """What is asked of a look when a share of its steps is taken.
+
+    More of a picture at first: the few positions that most speaks for before anything is learnt are of a small object
+    by luck alone, and a head that set out from others stays with them.
+    """
+    return replace(look, share=look.share * (look.share_at_first / look.share) ** max(0.0, 1 - progress / NARROWING))
+
+
 def compute_evidence_loss(logits: torch.Tensor, present: torch.Tensor, look: Look) -> torch.Tensor:
     """The loss of each picture, (n,); `logits` (n, k + 1, h, w), `present` (n, k) bool."""
     surety = functional.log_softmax(logits, 1).flatten(2)
@@ -129,18 +130,16 @@ def choose_looks(shown: npt.NDArray[np.float64], present: npt.NDArray[np.bool_])
     """The look of each label.
 
     Args:
-        shown: how much each picture shows each label by heads that did not learn from it, (looks, n, k).
+        shown: how much each picture shows each label, (looks, n, k).
         present: (n, k).
     """
     chosen = []
     for label in range(present.shape[1]):
-        area = [_measure_area(shown[look, :, label], present[:, label]) for look in range(len(LOOKS))]
-        is_small = area[FILLED] < area[MIDDLE] - TOLERANCE
-        good_enough = [area[look] >= max(area) - TOLERANCE for look in range(len(LOOKS))]
-        if is_small and good_enough[FINE]:
-            chosen.append(FINE)
-        else:
-            chosen.append(COARSE if good_enough[COARSE] else int(np.argmax(area)))
+        having = present[:, label]
+        fine, filled = (float(np.median(shown[look, having, label])) if having.any() else 0 for look in (FINE, FILLED))
+        is_small = filled < LEAST_FILLING * fine
+        near, far = (_measure_area(shown[look, :, label], having) for look in (FINE, COARSE))
+        chosen.append(FINE if is_small and near >= far - TOLERANCE else COARSE)
     return tuple(chosen)
 
 

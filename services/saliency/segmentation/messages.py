@@ -22,7 +22,7 @@ from services.saliency.segmentation.drawing import Segmentation
 from services.saliency.segmentation.recipe import Engine, Recipe
 
 _ENGINES = {
-    saliency_pb2.SEGMENTATION_ENGINE_UNSPECIFIED: Engine.SEC,
+    saliency_pb2.SEGMENTATION_ENGINE_UNSPECIFIED: Engine.REFINED,
     saliency_pb2.SEGMENTATION_ENGINE_SEC: Engine.SEC,
     saliency_pb2.SEGMENTATION_ENGINE_REFINED: Engine.REFINED,
 }
@@ -65,6 +65,27 @@ def read_recipe(request: saliency_pb2.TrainSegmenterRequest) -> Recipe:
         constraint="constraint" not in left_out,
         engine=_ENGINES[request.engine],
     )
+
+
+def settle(request: saliency_pb2.TrainSegmenterRequest, base: Entry) -> saliency_pb2.TrainSegmenterRequest:
+    """Give the request with what a training that goes on has from the version it goes on from.
+
+    Raises InvalidArgument naming the field where the request asks for something else.
+    """
+    settled = saliency_pb2.TrainSegmenterRequest()
+    settled.CopyFrom(request)
+    about = base.about
+    given = {"engine": request.engine, "backbone": request.backbone}
+    wanted = {"engine": _ENGINE_NUMBERS[Engine(about.engine)], "backbone": about.backbone}
+    if request.HasField("input_size"):
+        given["input_size"] = request.input_size
+    wanted["input_size"] = about.input_size
+    for field, value in wanted.items():
+        if given.get(field) not in (None, 0, "", value):
+            which = f"that of version {base.version}, from which training goes on"
+            raise InvalidArgument(field, f"must be {value}, {which}, is {given[field]}")
+        setattr(settled, field, value)
+    return settled
 
 
 def _read_losses(request: saliency_pb2.TrainSegmenterRequest) -> set[str]:

@@ -85,6 +85,11 @@ class SegmentationNetwork:
         """What feeds it."""
         return self.network.input_format
 
+    @property
+    def parts(self) -> tuple[list[nn.Parameter], ...]:
+        """All that learns: it has one loss."""
+        return ([*self.fresh.values(), *self.pretrained.values()],)
+
     def score(self, inputs: torch.Tensor) -> torch.Tensor:
         """Probabilities, (n, k + 1, h, w)."""
         logits: torch.Tensor = self.module(inputs)

@@ -14,7 +14,7 @@ MOST_EPOCHS = 500
 
 
 class Engine(StrEnum):
-    """How it learns: SEC is the baseline, REFINED is on trial, to come after it."""
+    """How it learns: SEC is the baseline, REFINED what came after it."""
 
     SEC = "sec"
     REFINED = "refined"
@@ -52,7 +52,7 @@ class Recipe:
     expansion: bool = True
     constraint: bool = True
     edges: Edges = field(default_factory=Edges)
-    engine: Engine = Engine.SEC
+    engine: Engine = Engine.REFINED
 
     def __post_init__(self) -> None:
         _check_range("epochs", self.epochs, 1, MOST_EPOCHS)

@@ -22,17 +22,17 @@ from services.saliency.network import InputFormat
 from services.saliency.pictures import Pixels, normalise
 from services.saliency.recipe import Report
 from services.saliency.segmentation.course import Course, SegmentationSet
-from services.saliency.segmentation.evidence import LOOKS, Eyes, choose_looks, compute_evidence_loss
+from services.saliency.segmentation.evidence import LOOKS, Eyes, choose_looks, compute_evidence_loss, widen
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet
 from services.saliency.segmentation.network import SegmentationNetwork
 from services.saliency.segmentation.recipe import MOST_EPOCHS, Recipe, Watch
+from services.saliency.segmentation.seeds import choose_seeds
 
-EVIDENCE_EPOCHS = 12
+EVIDENCE_EPOCHS = 16
 LEAST_STEPS = 500  # of few pictures more epochs are learnt
 EVIDENCE_RATE = 0.002
 EMPTY_ODDS = 3.0  # pictures without labels are drawn as often as three labels together: they alone teach background
 LEAST_WEIGHT = 0.03
-DOUBT = 2.0  # log odds of a label against the background: above -DOUBT a position may yet show it
 LOOK_BATCH = 8  # pictures
 
 EVIDENCE_PHASE, SEEDS_PHASE, PHASE = "looking for evidence", "placing seeds", "training the segmenter"
@@ -46,6 +46,11 @@ class EyeNetwork:
     input_format: InputFormat
     fresh: dict[str, nn.Parameter]
     pretrained: dict[str, nn.Parameter]
+
+    @property
+    def parts(self) -> tuple[list[nn.Parameter], ...]:
+        """The heads: each has a loss of its own."""
+        return tuple(list(head.parameters()) for head in self.module.heads)
 
 
 def open_eyes(network: SegmentationNetwork, classes: int, seed: int) -> EyeNetwork:
@@ -61,7 +66,6 @@ def open_eyes(network: SegmentationNetwork, classes: int, seed: int) -> EyeNetwo
 
 def train_eyes(eyes: EyeNetwork, data: LabelledSet, recipe: Recipe, watch: Watch) -> None:
     """Learns where pictures speak for their labels, in place."""
-    folds = _number_folds(data, recipe.seed)
     epochs = max(EVIDENCE_EPOCHS, math.ceil(LEAST_STEPS * recipe.batch_size / len(data.pictures)))
     usual = replace(recipe, epochs=min(epochs, MOST_EPOCHS), learning_rate=EVIDENCE_RATE)
     nothing = np.empty((len(data.pictures), 0, 0), np.uint8)
@@ -74,30 +78,13 @@ def train_eyes(eyes: EyeNetwork, data: LabelledSet, recipe: Recipe, watch: Watch
     for number in course.remaining_epochs():
         for batch, mirrored in course.draw_batches(number):
             _, inputs = course.feed(batch, mirrored=mirrored)
-            other = torch.from_numpy(1 - folds[batch]).to(inputs.device)
             present = torch.from_numpy(data.present[batch]).to(inputs.device)
             losses = [
-                compute_evidence_loss(logits, present[other == fold], look).sum()
-                for fold, answers in enumerate(eyes.module(inputs, other))
-                for logits, look in zip(answers, LOOKS, strict=True)
+                compute_evidence_loss(logits, present, widen(look, course.progress)).mean()
+                for logits, look in zip(eyes.module(inputs), LOOKS, strict=True)
             ]
-            course.take_step(torch.stack(losses).sum() / len(batch))
+            course.take_step(torch.stack(losses).sum())
         course.save(number)
-
-
-def _number_folds(data: LabelledSet, seed: int) -> npt.NDArray[np.int64]:
-    """0 or 1 for each picture: whole groups, and of each label as many in either as can be."""
-    random = np.random.default_rng((seed, 1))
-    units = np.array([group or f"\0{number}" for number, group in enumerate(data.groups)])
-    folds = np.zeros(len(units), np.int64)
-    counts = np.zeros((2, len(data.labels) + 1))
-    kinds = np.column_stack([data.present, ~data.present.any(1)])
-    for unit in random.permutation(np.unique(units)):
-        own = units == unit
-        kind = kinds[own].sum(0)
-        folds[own] = int(np.argmin([(counts[fold] * kind).sum() for fold in (0, 1)]))
-        counts[folds[own][0]] += kind
-    return folds
 
 
 def _find_odds(data: LabelledSet) -> npt.NDArray[np.float64]:
@@ -110,49 +97,43 @@ def _find_odds(data: LabelledSet) -> npt.NDArray[np.float64]:
     return odds
 
 
-def place_seeds(eyes: EyeNetwork, data: LabelledSet, side: int, seed: int, report: Report) -> Pixels:
-    """What is known of each position, (n, side, side) uint8.
-
-    Which look suits a label is asked of heads that did not learn from the pictures; where it is, of both.
-    """
-    looks = choose_looks(_measure_shown(eyes, data, seed, report), data.present)
+def place_seeds(eyes: EyeNetwork, data: LabelledSet, side: int, report: Report) -> Pixels:
+    """What is known of each position, (n, side, side) uint8."""
+    looks = choose_looks(_measure_shown(eyes, data, report), data.present)
     total = len(data.pictures)
     seeds = np.full((total, side, side), BACKGROUND, np.uint8)
-    for numbers, folds in _ask(eyes, data):
-        grids = [(_enlarge(one, side) + _enlarge(other, side)) / 2 for one, other in zip(*folds, strict=True)]
+    for numbers, answers in _ask(eyes, data):
+        grids = [_enlarge(logits, side) for logits in answers]
         for place, number in enumerate(numbers):
             labels = np.flatnonzero(data.present[number])
             if len(labels):
                 odds = np.stack([grids[looks[label]][place, label] for label in labels])
-                shares = np.array([LOOKS[looks[label]].share for label in labels])
-                seeds[number] = _seed(odds, labels, shares)
+                shares = np.array([LOOKS[looks[label]].share / 3 for label in labels])
+                seeds[number] = choose_seeds(odds, labels, shares)
         report(SEEDS_PHASE, total + int(numbers[-1]) + 1, 2 * total)
     return seeds
 
 
-def _measure_shown(eyes: EyeNetwork, data: LabelledSet, seed: int, report: Report) -> npt.NDArray[np.float64]:
-    """How much pictures show labels by heads that did not learn from them, (looks, n, k)."""
-    own, total = _number_folds(data, seed), len(data.pictures)
+def _measure_shown(eyes: EyeNetwork, data: LabelledSet, report: Report) -> npt.NDArray[np.float64]:
+    """How much pictures show labels, (looks, n, k)."""
+    total = len(data.pictures)
     shown = np.zeros((len(LOOKS), total, len(data.labels)))
-    for numbers, folds in _ask(eyes, data):
-        for fold, answers in enumerate(folds):
-            mine = own[numbers] == fold
-            for look, logits in enumerate(answers):
-                share = max(1, int(LOOKS[look].share * logits[0, 0].numel()))
-                strongest = logits.softmax(1)[:, 1:].flatten(2).topk(share, -1).values.mean(-1)
-                shown[look, numbers[mine]] = strongest.cpu().numpy()[mine]
+    for numbers, answers in _ask(eyes, data):
+        for look, logits in enumerate(answers):
+            share = max(1, int(LOOKS[look].share * logits[0, 0].numel()))
+            shown[look, numbers] = logits.softmax(1)[:, 1:].flatten(2).topk(share, -1).values.mean(-1).cpu().numpy()
         report(SEEDS_PHASE, int(numbers[-1]) + 1, 2 * total)
     return shown
 
 
-def _ask(eyes: EyeNetwork, data: LabelledSet) -> Iterator[tuple[npt.NDArray[np.int64], list[list[torch.Tensor]]]]:
-    """Numbers of pictures and their logits, by fold of heads and by look."""
+def _ask(eyes: EyeNetwork, data: LabelledSet) -> Iterator[tuple[npt.NDArray[np.int64], list[torch.Tensor]]]:
+    """Numbers of pictures and their logits by look."""
     form, device = eyes.input_format, next(iter(eyes.fresh.values())).device
     for start in range(0, len(data.pictures), LOOK_BATCH):
         numbers = np.arange(start, min(start + LOOK_BATCH, len(data.pictures)))
         inputs = normalise(data.pictures[numbers], form.mean, form.std, device)
         with torch.no_grad():
-            yield numbers, eyes.module.answer(inputs)
+            yield numbers, eyes.module(inputs)
 
 
 def _enlarge(logits: torch.Tensor, side: int) -> npt.NDArray[np.float32]:
@@ -162,17 +143,6 @@ def _enlarge(logits: torch.Tensor, side: int) -> npt.NDArray[np.float32]:
         functional.interpolate(odds, (side, side), mode="bilinear", align_corners=False).cpu().numpy()
     )
     return grid
-
-
-def _seed(odds: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> Pixels:
-    """Seeds of one picture: `odds` (m, h, w) of its labels. A label that nothing speaks for is where most does."""
-    least = np.array([np.quantile(each, 1 - share / 3) for each, share in zip(odds, shares, strict=True)])
-    above = odds - np.minimum(least, 0)[:, None, None]
-    strongest = above.argmax(0)
-    height = above.max(0)
-    seeds = np.where(height > 0, labels[strongest] + 1, UNKNOWN)
-    seeds[height < -DOUBT] = BACKGROUND
-    return seeds.astype(np.uint8)
 
 
 def train_refined(network: SegmentationNetwork, data: SegmentationSet, recipe: Recipe, watch: Watch) -> None:

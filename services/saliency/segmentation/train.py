@@ -29,6 +29,7 @@ from services.saliency.segmentation.network import SegmentationNetwork, build_se
 from services.saliency.segmentation.recipe import Engine, Recipe, Watch
 from services.saliency.segmentation.refined import open_eyes, place_seeds, train_eyes, train_refined
 from services.saliency.segmentation.sec import train_sec
+from services.saliency.segmentation.seeds import ask_for_seeds
 from services.saliency.segmentation.stages import Stages, fingerprint_training
 from services.saliency.train import train_classifier
 
@@ -38,24 +39,37 @@ PHASE = "looking for cues"
 
 
 def train_segmenter(
-    data: LabelledSet, recipe: Recipe, *, weights: Path | None, device: torch.device, watch: Watch
+    data: LabelledSet,
+    recipe: Recipe,
+    *,
+    weights: Path | None,
+    device: torch.device,
+    watch: Watch,
+    base: Segmenter | None = None,
 ) -> Segmenter:
     """Train a segmenter. The same data, recipe and machine give the same network.
 
-    `weights` is the backbone's safetensors file, None for the small network. `watch.resume` continues an interrupted
-    training exactly; a checkpoint of other data or another recipe is ignored.
+    `weights` is the backbone's safetensors file, None for the small network. Training goes on from `base`, of the same
+    labels, backbone and input size: it says where the pictures show their labels, and learns on. `watch.resume`
+    continues an interrupted training exactly; a checkpoint of other data or another recipe is ignored.
     Raises InvalidArgument for fewer than two kinds of pictures, or a kind with one, and what `watch.report` raises.
     """
     network = _build(data, recipe, weights, device)
-    stages = Stages.resume(watch, fingerprint_training(data, recipe, weights.read_bytes() if weights else b""))
+    start = base.save() if base else weights.read_bytes() if weights else b""
+    stages = Stages.resume(watch, fingerprint_training(data, recipe, start))
     seeds = stages.seeds
     if seeds is None:
-        find = _find_seeds if recipe.engine is Engine.SEC else _find_evidence
-        seeds = find(data, recipe, weights, device, stages.open_watch())
+        if base:
+            seeds = ask_for_seeds(base, data, watch.report)
+        else:
+            find = _find_seeds if recipe.engine is Engine.SEC else _find_evidence
+            seeds = find(data, recipe, weights, device, stages.open_watch())
         side = int(seeds.shape[-1])
         for number, mask in data.masks.items():
             seeds[number] = shrink_classes(mask, side, len(data.labels))
         stages = stages.turn(seeds)
+    if base:
+        network.module.load_state_dict(base.network.module.state_dict())
     told = SegmentationSet(data.pictures, data.present, seeds)
     (train_sec if recipe.engine is Engine.SEC else train_refined)(network, told, recipe, stages.open_watch())
     return Segmenter(network, data.labels, device)
@@ -85,7 +99,7 @@ def _find_evidence(
         body.load_state_dict({name: learnt[name.removeprefix("trunk.")] for name in body.state_dict()})
     eyes = open_eyes(network, len(data.labels), recipe.seed)
     train_eyes(eyes, data, recipe, watch)
-    return place_seeds(eyes, data, int(data.pictures.shape[1]) // network.stride, recipe.seed, watch.report)
+    return place_seeds(eyes, data, int(data.pictures.shape[1]) // network.stride, watch.report)
 
 
 def _train_classifier(

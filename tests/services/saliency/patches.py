@@ -49,12 +49,14 @@ SMALL = Recipe(backbone="small", epochs=30, learning_rate=0.01, batch_size=4, en
 SHORT = replace(SMALL, epochs=2)
 
 
-def train_on(data: LabelledSet, recipe: Recipe = SMALL, watch: Watch | None = None) -> Segmenter:
+def train_on(
+    data: LabelledSet, recipe: Recipe = SMALL, watch: Watch | None = None, base: Segmenter | None = None
+) -> Segmenter:
     """On one thread: so small a network waits longer for a second one than it gains."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return train_segmenter(data, recipe, weights=None, device=CPU, watch=watch or Watch())
+        return train_segmenter(data, recipe, weights=None, device=CPU, watch=watch or Watch(), base=base)
     finally:
         torch.set_num_threads(threads)
 

@@ -14,17 +14,17 @@ from services.saliency.segmentation.evidence import (
     FILLED,
     FINE,
     LOOKS,
-    MIDDLE,
     Look,
     choose_looks,
     compute_evidence_loss,
+    widen,
 )
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN
 from services.saliency.segmentation.network import build_segmentation_network
 from services.saliency.segmentation.recipe import Engine, Recipe
 
 REFINED = Recipe(backbone="small", epochs=40, learning_rate=0.005, batch_size=4, engine=Engine.REFINED)
-HALF = Look("half", 0, 0.5, 0.5)
+HALF = Look("half", 0, 0.5, 0.5, share_at_first=0.5)
 
 
 def log_odds(*positions):
@@ -58,21 +58,28 @@ def test_what_a_picture_does_not_show_is_to_be_nowhere():
 
 
 @pytest.mark.parametrize(
-    ("fine", "middle", "filled", "coarse", "look"),
+    ("near", "filling", "look"),
     [
-        (0.99, 0.99, 0.6, 0.99, FINE),  # small, and told by what is near
-        (0.85, 0.99, 0.6, 0.99, COARSE),  # small, but told only by what is far, too
-        (0.99, 0.99, 0.98, 0.99, COARSE),  # fills the picture
-        (0.85, 0.99, 0.6, 0.7, MIDDLE),
+        (1.0, 0.3, FINE),  # small, and told by what is near
+        (0.8, 0.3, COARSE),  # small, but told only by what is far, too
+        (1.0, 0.9, COARSE),  # fills the picture
     ],
 )
-def test_small_and_local_objects_are_looked_for_closely(fine, middle, filled, coarse, look):
+def test_small_and_local_objects_are_looked_for_closely(near, filling, look):
     present = np.arange(200)[:, None] < 100
-    areas = {FINE: fine, MIDDLE: middle, FILLED: filled, COARSE: coarse}
     shown = np.zeros((len(LOOKS), 200, 1))
-    for number, area in areas.items():
-        shown[number, :100, 0] = np.where(np.arange(100) < round(100 * area), 1, -1)
+    shown[COARSE, :100] = 1
+    shown[FINE, :100, 0] = np.where(np.arange(100) < 100 * near, 1, -1)
+    shown[FILLED, :100] = filling
     assert choose_looks(shown, present) == (look,)
+
+
+def test_a_look_asks_for_much_of_a_picture_first_and_for_its_share_in_the_end():
+    fine = LOOKS[FINE]
+    shares = [widen(fine, progress).share for progress in (0, 0.25, 0.5, 1)]
+    assert shares[0] == fine.share_at_first
+    assert shares == sorted(shares, reverse=True)
+    assert shares[2:] == [fine.share] * 2
 
 
 def test_a_label_that_every_picture_shows_says_nothing_about_its_size():
@@ -88,41 +95,17 @@ def test_what_lies_elsewhere_in_a_picture_changes_no_evidence_here():
     plain = torch.zeros(1, 3, 128, 128)
     changed = plain.clone()
     changed[..., 112:, 112:] = 1
-    fold = torch.zeros(1, dtype=torch.long)
     with torch.no_grad():
-        first, second = (eyes.module(each, fold)[0][FINE] for each in (plain, changed))
+        first, second = (eyes.module(each)[FINE] for each in (plain, changed))
     assert not torch.equal(first[..., -4:, -4:], second[..., -4:, -4:])
     assert torch.equal(first[..., :8, :8], second[..., :8, :8])
-
-
-def test_no_head_learns_from_pictures_that_it_is_asked_about():
-    data = draw_labelled(4)
-    folds = refined._number_folds(data, 0)
-    network = build_segmentation_network("small", 2, input_size=SIDE)
-    eyes = refined.open_eyes(network, 2, 0)
-    own = np.flatnonzero(folds == 0)
-    answers = eyes.module(torch.zeros(len(own), 3, SIDE, SIDE), torch.from_numpy(1 - folds[own]))
-    assert [len(answers[fold][0]) for fold in (0, 1)] == [0, len(own)]
-    answers[1][0].sum().backward()
-    learnt = {name.split(".")[1] for name, each in eyes.fresh.items() if each.grad is not None and "heads" in name}
-    assert learnt == {str(len(LOOKS) + FINE)}
-
-
-def test_groups_stay_together_and_either_half_has_every_label():
-    data = draw_labelled(8)
-    grouped = replace(data, groups=tuple(f"part {number // 2}" for number in range(len(data.pictures))))
-    folds = refined._number_folds(grouped, 3)
-    assert (folds[::2] == folds[1::2]).all()
-    kinds = np.column_stack([data.present, ~data.present.any(1)])
-    for fold in (0, 1):
-        assert (kinds[folds == fold].sum(0) >= 2).all()
 
 
 def test_seeds_are_of_what_a_picture_shows_and_there_is_always_one():
     data = draw_labelled(3)
     network = build_segmentation_network("small", 2, input_size=SIDE)
     eyes = refined.open_eyes(network, 2, 0)  # nothing learnt: nothing speaks for anything
-    seeds = refined.place_seeds(eyes, data, 8, 0, Watch().report)
+    seeds = refined.place_seeds(eyes, data, 8, Watch().report)
     for present, own in zip(data.present, seeds, strict=True):
         labels = np.flatnonzero(present) + 1
         assert set(np.unique(own).tolist()) <= {BACKGROUND, UNKNOWN, *labels.tolist()}

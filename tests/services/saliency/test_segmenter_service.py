@@ -94,6 +94,44 @@ async def test_a_segmenter_is_trained_over_the_wire_and_then_serves(client):
     assert (found.image_width, found.image_height) == (SIDE, SIDE)
 
 
+async def test_a_training_goes_on_from_the_newest_version(parts, client):
+    operation = await client.saliency.train_segmenter(
+        "parts", DATASET, normal_labels=["good"], use_masks=True, epochs=1, batch_size=4, go_on=True
+    )
+    made = await operation.result(timeout_s=300)
+    before = await client.saliency.list_segmenters()
+    assert (made.version, made.engine, made.labels) == (2, ABOUT.engine, ABOUT.labels)
+    assert (made.weights.backbone, made.input_size) == (ABOUT.backbone, ABOUT.input_size)
+    assert before == (made,)
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("engine", {"engine": mekiki.SegmentationEngine.REFINED}),
+        ("backbone", {"backbone": "resnet18"}),
+        ("input_size", {"input_size": 96}),
+    ],
+)
+async def test_what_a_training_goes_on_from_cannot_be_changed(parts, field, changes):
+    with pytest.raises(mekiki.errors.InvalidArgument) as refusal:
+        await parts.train_segmenter("parts", DATASET, go_on=True, **changes)
+    assert refusal.value.field == field
+    assert "version 1" in str(refusal.value)
+
+
+async def test_a_training_cannot_go_on_from_nothing(client):
+    with pytest.raises(mekiki.errors.NotFound):
+        await client.saliency.train_segmenter("parts", DATASET, go_on=True)
+
+
+async def test_a_training_that_goes_on_needs_items_of_the_same_labels(parts, client):
+    operation = await client.saliency.train_segmenter("parts", DATASET, go_on=True)  # "good" is a label, too
+    with pytest.raises(mekiki.errors.InvalidArgument) as refusal:
+        await operation.result(timeout_s=300)
+    assert refusal.value.field == "items"
+
+
 @pytest.mark.parametrize("refine", [False, True])
 async def test_masks_are_the_models_own_to_the_bit(parts, segmenter, refine):
     wide = np.hstack([IMAGE, IMAGE])
@@ -355,7 +393,14 @@ def test_a_worker_killed_in_mid_training_goes_on_from_its_checkpoint(tmp_path):
     with running_services(tmp_path, {}) as running, mekiki.Client(running.address) as client:
         push_labelled(client)
         operation = client.saliency.train_segmenter(
-            "parts", "parts", normal_labels=["good"], backbone="small", epochs=40, batch_size=4, input_size=64
+            "parts",
+            "parts",
+            normal_labels=["good"],
+            engine=mekiki.SegmentationEngine.SEC,
+            backbone="small",
+            epochs=40,
+            batch_size=4,
+            input_size=64,
         )
         steps = 40 * 4
 

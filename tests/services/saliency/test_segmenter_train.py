@@ -17,6 +17,7 @@ from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, fit_mas
 from services.saliency.segmentation.model import Segmenter
 from services.saliency.segmentation.network import build_segmentation_network
 from services.saliency.segmentation.recipe import Engine
+from services.saliency.segmentation.seeds import ask_for_seeds
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,20 @@ def test_a_picture_without_objects_is_background_and_no_picture_has_cues_of_what
         assert set(np.unique(seeds).tolist()) <= {BACKGROUND, UNKNOWN, *labels.tolist()}
         assert present.any() or (seeds == BACKGROUND).all()
         assert present.sum() != 1 or (seeds == labels[0]).any()
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_training_goes_on_from_what_a_segmenter_knows(engine):
+    data, recipe = draw_labelled(8), replace(SHORT, engine=engine, epochs=1, learning_rate=1e-7)
+    base = train_on(data)
+    assert measure_ious(train_on(data, recipe, base=base)) == pytest.approx(measure_ious(base), abs=0.02)
+
+
+def test_a_segmenter_says_where_pictures_show_their_labels_and_nothing_else():
+    data = draw_labelled(4)
+    seeds = ask_for_seeds(train_on(data), data, Watch().report)
+    for present, own in zip(data.present, seeds, strict=True):
+        assert set(np.unique(own).tolist()) - {BACKGROUND, UNKNOWN} == set((np.flatnonzero(present) + 1).tolist())
 
 
 @pytest.mark.parametrize("engine", list(Engine))

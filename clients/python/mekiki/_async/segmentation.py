@@ -28,7 +28,7 @@ class AsyncSegmentation(AsyncDetection):
         *,
         normal_labels: Sequence[str] = (),
         use_masks: bool = False,
-        engine: SegmentationEngine = SegmentationEngine.SEC,
+        engine: SegmentationEngine | None = None,
         backbone: str = "",
         epochs: int | None = None,
         learning_rate: float | None = None,
@@ -39,6 +39,7 @@ class AsyncSegmentation(AsyncDetection):
         background_decay: float | None = None,
         left_out_losses: Sequence[SegmentationLoss] = (),
         seed: int = 0,
+        go_on: bool = False,
         timeout_s: float | None = None,
     ) -> AsyncOperation[Segmenter]:
         """Trains a segmenter on the labels of items; a name that exists gets a new version.
@@ -49,7 +50,7 @@ class AsyncSegmentation(AsyncDetection):
                 pixels.
             normal_labels: of items that show nothing of interest, such as "good"; they teach the background.
             use_masks: learn from the masks that items have, too: they tell where the first label of an item is.
-            engine: how it learns; REFINED is on trial, not yet better than SEC.
+            engine: how it learns; None for REFINED, or what the training goes on from.
             backbone: of timm, with maps of stride 8, 16 and 32, or "small"; default "mobilenetv2_100".
             epochs: rounds over the items, 1 to 500; default 12.
             learning_rate: of what starts from nothing; default 0.001.
@@ -60,6 +61,8 @@ class AsyncSegmentation(AsyncDetection):
             background_decay: likewise for the background; default 0.999.
             left_out_losses: to do without, two at most.
             seed: of what starts from nothing, of order and mirroring.
+            go_on: from the newest version instead of beginning anew: it says where items show their labels, masks
+                overrule it, and its network learns on. Engine, backbone and input size are that version's.
             timeout_s: deadline of starting it.
         """
         request = saliency_pb2.TrainSegmenterRequest(
@@ -67,7 +70,7 @@ class AsyncSegmentation(AsyncDetection):
             items=to_item_filter(items),
             normal_labels=normal_labels,
             use_masks=use_masks,
-            engine=number_of(saliency_pb2.SegmentationEngine, engine),
+            engine=number_of(saliency_pb2.SegmentationEngine, engine or ""),
             backbone=backbone,
             epochs=epochs,
             learning_rate=learning_rate,
@@ -78,6 +81,7 @@ class AsyncSegmentation(AsyncDetection):
             background_decay=background_decay,
             left_out_losses=[number_of(saliency_pb2.SegmentationLoss, loss) for loss in left_out_losses],
             seed=seed,
+            go_on=go_on,
         )
         record = await self._funnel.start(self._stub.TrainSegmenter, request, timeout_s)
         return AsyncOperation(self._funnel, self._operations, record)

@@ -22,7 +22,7 @@ class SegmentationEngine(StrEnum):
     """Seed, expand and constrain (Kolesnikov and Lampert, 2016): the baseline."""
 
     REFINED = "refined"
-    """On trial, not yet better: small heads learn where images speak for their labels, the network from that."""
+    """The default: small heads learn where images speak for their labels, and the network learns from that."""
 
 
 class SegmentationLoss(StrEnum):
@@ -68,7 +68,7 @@ class Segmenter:
             name=segmenter.name,
             version=segmenter.version,
             labels=tuple(segmenter.labels),
-            engine=SegmentationEngine(word_of(saliency_pb2.SegmentationEngine, segmenter.engine) or "sec"),
+            engine=SegmentationEngine(word_of(saliency_pb2.SegmentationEngine, segmenter.engine) or "refined"),
             weights=WeightsOrigin.from_proto(segmenter.weights),
             input_size=segmenter.input_size,
             train_count=segmenter.train_count,

@@ -252,8 +252,11 @@ def segmenter(  # noqa: PLR0913 -- a command's options
     ] = None,
     masks: Annotated[bool, typer.Option("--masks", help="Learn from the masks that items have, too.")] = False,
     engine: Annotated[
-        SegmentationEngine, typer.Option(help="How it learns; refined is on trial.")
-    ] = SegmentationEngine.SEC,
+        SegmentationEngine | None, typer.Option(help="How it learns; default refined, sec is the baseline.")
+    ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--go-on", help="Go on from the newest version; what --masks says overrules it.")
+    ] = False,
     epochs: Epochs = None,
     input_size: Annotated[int | None, typer.Option(help="Side of the square an image is resized to, pixels.")] = None,
     split: Splits = None,
@@ -279,6 +282,7 @@ def segmenter(  # noqa: PLR0913 -- a command's options
             epochs=epochs,
             input_size=input_size,
             seed=seed,
+            go_on=go_on,
         )
         _describe_segmenter(follow(operation, output, f"training {name}"), output)
 
