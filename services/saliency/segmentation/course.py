@@ -70,8 +70,8 @@ class Course:
         self._learning = learner.fresh | learner.pretrained
         self._parts = learner.parts
         groups = [
-            {"params": list(learner.fresh.values()), "peak": recipe.learning_rate},
-            {"params": list(learner.pretrained.values()), "peak": recipe.learning_rate * PRETRAINED_SHARE},
+            {"params": list(learner.fresh.values()), "peak": recipe.rate},
+            {"params": list(learner.pretrained.values()), "peak": recipe.rate * PRETRAINED_SHARE},
         ]
         self._optimiser = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=WEIGHT_DECAY)
         self._epoch = 0

@@ -28,11 +28,10 @@ from torch import nn
 from torch.nn import functional
 
 from services.saliency.segmentation.losses import LEAST_SCORE
-from services.saliency.segmentation.network import Head
+from services.saliency.segmentation.network import LOCAL_CHANNELS, Head, SteadyBody
 
 T = TypeVar("T")
 
-CHANNELS = 64
 NARROWING = 0.5  # of the steps
 AT_FIRST = 3.0  # log odds of the background before anything is learnt: most of a picture is background
 HARDEST_SHARE = 0.01  # of a picture without labels: these positions count once more
@@ -61,34 +60,21 @@ FINE, FILLED, COARSE = range(len(LOOKS))
 
 
 class Eyes(nn.Module):
-    """A frozen body with a head for each look."""
+    """A body that does not learn, with a head for each look."""
 
-    def __init__(self, body: nn.Module, widths: Sequence[int], classes: int) -> None:
+    def __init__(self, body: SteadyBody, widths: Sequence[int], classes: int) -> None:
         super().__init__()
         self.body = body
-        self.scales = nn.ModuleList(nn.BatchNorm2d(width, affine=False, momentum=None) for width in widths)
         self.heads = nn.ModuleList(_open_head(_choose(widths, look), classes) for look in LOOKS)
-        self.eval()
 
     def forward(self, inputs: torch.Tensor) -> list[torch.Tensor]:
         """(n, 3, s, s) → by look, logits (n, k + 1, h, w)."""
-        maps = self.look(inputs)
+        maps = self.body(inputs)
         return [head(_choose(maps, look)) for head, look in zip(self.heads, LOOKS, strict=True)]
-
-    def look(self, inputs: torch.Tensor) -> list[torch.Tensor]:
-        """(n, 3, s, s) → what the body sees, every channel of mean 0 and spread 1 over the pictures measured so far."""
-        with torch.no_grad():
-            return [scale(each) for scale, each in zip(self.scales, self.body(inputs), strict=True)]
-
-    def measure(self, inputs: torch.Tensor) -> None:
-        """Measures means and spreads of all channels, beside those of earlier pictures."""
-        self.scales.train()
-        self.look(inputs)
-        self.scales.eval()
 
 
 def _open_head(widths: Sequence[int], classes: int) -> Head:
-    head = Head(widths, classes, CHANNELS, local=True)
+    head = Head(widths, classes, LOCAL_CHANNELS, local=True)
     head.score.bias = nn.Parameter(torch.tensor([AT_FIRST] + [0.0] * classes))
     return head
 

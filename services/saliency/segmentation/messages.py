@@ -54,7 +54,7 @@ def read_recipe(request: saliency_pb2.TrainSegmenterRequest) -> Recipe:
     return Recipe(
         backbone=request.backbone or DEFAULT_BACKBONE,
         epochs=request.epochs if has("epochs") else usual.epochs,
-        learning_rate=request.learning_rate if has("learning_rate") else usual.learning_rate,
+        learning_rate=request.learning_rate if has("learning_rate") else None,
         batch_size=request.batch_size if has("batch_size") else usual.batch_size,
         present_decay=request.present_decay if has("present_decay") else usual.present_decay,
         absent_decay=request.absent_decay if has("absent_decay") else usual.absent_decay,

@@ -44,6 +44,7 @@ class Segmenter:
             "backbone": self.network.network.backbone,
             "input_size": self.input_size,
             "stride": self.network.stride,
+            "local": self.network.local,
             "labels": list(self.labels),
         }
         return bundle.pack(dict(self.network.module.state_dict()), about)
@@ -56,7 +57,11 @@ class Segmenter:
             raise DataLoss(f"a segmenter of format {about.get('format')!r}; this version reads format {_FORMAT}")
         labels = tuple(about["labels"])
         network = build_segmentation_network(
-            about["backbone"], len(labels), input_size=about["input_size"], stride=about["stride"]
+            about["backbone"],
+            len(labels),
+            input_size=about["input_size"],
+            stride=about["stride"],
+            local=about.get("local", False),
         )
         try:
             network.module.load_state_dict(tensors)

@@ -3,6 +3,10 @@
     pictures (n, 3, s, s) → backbone → maps of stride 4 (or 8), 8, 16, 32 → each brought to 128 channels (1 x 1)
                           → all enlarged to the finest and added → 3 x 3 → 1 x 1 → softmax (n, k + 1, s/4, s/4)
 
+Of SEC, after the paper, backbone and head learn, and groups of channels are normalised. A *local* network is for
+learning from little: a head without normalisation, whose statistics over the whole picture would tell every position
+what lies elsewhere, so that it learnt pictures by heart, on a pretrained backbone that stays as it is.
+
 What a coarse map knows about *what* and a fine one about *where* is added as in Long et al., "Fully convolutional
 networks for semantic segmentation", CVPR 2015, section 4.2. Class 0 is the background.
 """
@@ -21,18 +25,15 @@ from services.saliency.backbones import SMALL, build_network
 from services.saliency.detection.network import SmallBody, TimmBody
 from services.saliency.network import InputFormat, Network
 
-CHANNELS = 128
+CHANNELS, LOCAL_CHANNELS = 128, 64
 GROUPS = 8  # of channels that are normalised together: no statistics that a small batch would spoil
 COARSER = (8, 16, 32)
 
 
 class Head(nn.Module):
-    """The layers that score every position, from maps of several depths.
+    """The layers that score every position, from maps of several depths; `local` leaves normalisation out."""
 
-    `local` leaves normalisation out: its statistics over the whole picture tell every position what lies elsewhere.
-    """
-
-    def __init__(self, widths: Sequence[int], classes: int, channels: int = CHANNELS, *, local: bool = False) -> None:
+    def __init__(self, widths: Sequence[int], classes: int, channels: int, *, local: bool) -> None:
         super().__init__()
         first, second = (nn.Identity() if local else nn.GroupNorm(GROUPS, channels) for _ in range(2))
         self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
@@ -55,14 +56,35 @@ class Head(nn.Module):
         return logits
 
 
+class SteadyBody(nn.Module):
+    """A body that does not learn, its maps brought to mean 0 and spread 1, channel by channel."""
+
+    def __init__(self, body: nn.Module, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.body = body.requires_grad_(requires_grad=False)
+        self.scales = nn.ModuleList(nn.BatchNorm2d(width, affine=False, momentum=None) for width in widths)
+        self.eval()
+
+    def forward(self, inputs: torch.Tensor) -> list[torch.Tensor]:
+        """(n, 3, s, s) → maps; means and spreads are those of the pictures measured so far."""
+        with torch.no_grad():
+            return [scale(each) for scale, each in zip(self.scales, self.body(inputs), strict=True)]
+
+    def measure(self, inputs: torch.Tensor) -> None:
+        """Measure means and spreads of all channels, beside those of earlier pictures."""
+        self.scales.train()
+        self(inputs)
+        self.scales.eval()
+
+
 class Segmenter(nn.Module):
     """A backbone and the layers that score every position."""
 
-    def __init__(self, body: nn.Module, widths: Sequence[int], classes: int) -> None:
+    def __init__(self, body: nn.Module, widths: Sequence[int], classes: int, *, local: bool) -> None:
         super().__init__()
         self.body = body
         self.widths = tuple(widths)
-        self.head = Head(widths, classes)
+        self.head = Head(widths, classes, LOCAL_CHANNELS if local else CHANNELS, local=local)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, 3, s, s) → logits (n, k + 1, h, w), h and w those of the finest map."""
@@ -77,6 +99,7 @@ class SegmentationNetwork:
     module: Segmenter
     network: Network
     stride: int
+    local: bool
     fresh: dict[str, nn.Parameter]
     pretrained: dict[str, nn.Parameter]
 
@@ -97,11 +120,18 @@ class SegmentationNetwork:
 
 
 def build_segmentation_network(
-    backbone: str, classes: int, *, input_size: int, stride: int = 8, weights: Path | None = None, seed: int = 0
+    backbone: str,
+    classes: int,
+    *,
+    input_size: int,
+    stride: int = 8,
+    local: bool = False,
+    weights: Path | None = None,
+    seed: int = 0,
 ) -> SegmentationNetwork:
     """Build a segmenter of `classes` labels and the background on the CPU; what is new in it is drawn from `seed`.
 
-    `stride` is the finest map's, 4 or 8 pixels; the small network has 8 alone.
+    `stride` is the finest map's, 4 or 8 pixels; the small network has 8 alone. `local`: see the module.
     Raises InvalidArgument for an unknown backbone or one without such maps; FailedPrecondition WEIGHTS_MISMATCH for the
     weights of another network.
     """
@@ -109,8 +139,9 @@ def build_segmentation_network(
     body, widths, before = _build_body(network, tuple(sorted({stride, *COARSER})))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = Segmenter(body, widths, classes).to(memory_format=torch.channels_last)
-    pretrained = _find_behind(module, before)
+        module = Segmenter(SteadyBody(body, widths) if local else body, widths, classes, local=local)
+    module.to(memory_format=torch.channels_last)
+    pretrained = {} if local else _find_behind(module, before)
     fresh = {
         name: each for name, each in module.named_parameters() if not name.startswith("body.") or backbone == SMALL
     }
@@ -118,7 +149,7 @@ def build_segmentation_network(
         parameter.requires_grad_(False)
     for parameter in (*fresh.values(), *pretrained.values()):
         parameter.requires_grad_()
-    return SegmentationNetwork(module.eval(), network, 8 if backbone == SMALL else stride, fresh, pretrained)
+    return SegmentationNetwork(module.eval(), network, 8 if backbone == SMALL else stride, local, fresh, pretrained)
 
 
 def _build_body(network: Network, strides: Sequence[int]) -> tuple[nn.Module, list[int], str]:

@@ -20,6 +20,9 @@ class Engine(StrEnum):
     REFINED = "refined"
 
 
+RATES = {Engine.SEC: 0.001, Engine.REFINED: 0.002}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Every value is checked once, here; the decays and the edges are SEC's.
@@ -27,7 +30,8 @@ class Recipe:
     Attributes:
         backbone: of timm, or "small".
         epochs: rounds over the items.
-        learning_rate: of what starts from nothing; what is pretrained learns at a tenth of it.
+        learning_rate: of what starts from nothing, None for the engine's own; what is pretrained learns, if at
+            all, at a tenth of it.
         batch_size: pictures a step.
         present_decay: d+ of rank pooling: how much of a picture an object fills.
         absent_decay: d- of rank pooling.
@@ -42,7 +46,7 @@ class Recipe:
 
     backbone: str = DEFAULT_BACKBONE
     epochs: int = 12
-    learning_rate: float = 0.001
+    learning_rate: float | None = None
     batch_size: int = 8
     present_decay: float = 0.996
     absent_decay: float = 0.0
@@ -59,8 +63,8 @@ class Recipe:
         _check_range("batch_size", self.batch_size, 1, 64)
         for name in ("present_decay", "absent_decay", "background_decay"):
             _check_range(name, getattr(self, name), 0, 1)
-        if not 0 < self.learning_rate <= 0.1:
-            raise InvalidArgument("learning_rate", f"must be above 0 and at most 0.1, is {self.learning_rate:g}")
+        if not 0 < self.rate <= 0.1:
+            raise InvalidArgument("learning_rate", f"must be above 0 and at most 0.1, is {self.rate:g}")
         if not (self.seeding or self.expansion or self.constraint):
             raise InvalidArgument("seeding", "must be true where expansion and constraint are left out")
 
@@ -68,6 +72,16 @@ class Recipe:
     def starts_from_nothing(self) -> bool:
         """Whether there is no pretrained backbone."""
         return self.backbone == SMALL
+
+    @property
+    def local(self) -> bool:
+        """Whether positions are scored by what lies near them alone, see `network.py`."""
+        return self.engine is Engine.REFINED and not self.starts_from_nothing
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return RATES[self.engine] if self.learning_rate is None else self.learning_rate
 
     @property
     def stride(self) -> int:

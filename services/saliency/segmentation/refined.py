@@ -24,7 +24,7 @@ from services.saliency.recipe import Report
 from services.saliency.segmentation.course import Course, SegmentationSet
 from services.saliency.segmentation.evidence import LOOKS, Eyes, choose_looks, compute_evidence_loss, widen
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet
-from services.saliency.segmentation.network import SegmentationNetwork
+from services.saliency.segmentation.network import SegmentationNetwork, SteadyBody
 from services.saliency.segmentation.recipe import MOST_EPOCHS, Recipe, Watch
 from services.saliency.segmentation.seeds import choose_seeds
 
@@ -32,7 +32,7 @@ EVIDENCE_EPOCHS = 16
 LEAST_STEPS = 500  # of few pictures more epochs are learnt
 EVIDENCE_RATE = 0.002
 EMPTY_ODDS = 3.0  # pictures without labels are drawn as often as three labels together: they alone teach background
-LEAST_WEIGHT = 0.03
+LEAST_WEIGHT = 0.3
 LOOK_BATCH = 8  # pictures
 
 EVIDENCE_PHASE, SEEDS_PHASE, PHASE = "looking for evidence", "placing seeds", "training the segmenter"
@@ -54,12 +54,11 @@ class EyeNetwork:
 
 
 def open_eyes(network: SegmentationNetwork, classes: int, seed: int) -> EyeNetwork:
-    """Eyes on the body of a network, which stays as it is."""
-    device = next(network.module.parameters()).device
+    """Eyes on the body of a network, which does not learn from then on."""
+    device, body, widths = next(network.module.parameters()).device, network.module.body, network.module.widths
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        eyes = Eyes(network.module.body, network.module.widths, classes).to(device)
-    eyes.body.requires_grad_(requires_grad=False)
+        eyes = Eyes(body if isinstance(body, SteadyBody) else SteadyBody(body, widths), widths, classes).to(device)
     heads = {name: each for name, each in eyes.named_parameters() if name.startswith("heads.")}
     return EyeNetwork(eyes, network.input_format, heads, {})
 
@@ -70,11 +69,8 @@ def train_eyes(eyes: EyeNetwork, data: LabelledSet, recipe: Recipe, watch: Watch
     usual = replace(recipe, epochs=min(epochs, MOST_EPOCHS), learning_rate=EVIDENCE_RATE)
     nothing = np.empty((len(data.pictures), 0, 0), np.uint8)
     course = Course.begin(
-        eyes, SegmentationSet(data.pictures, data.present, nothing, _find_odds(data)), usual, watch, EVIDENCE_PHASE
+        eyes, SegmentationSet(data.pictures, data.present, nothing, find_odds(data)), usual, watch, EVIDENCE_PHASE
     )
-    for start in range(0, len(data.pictures), LOOK_BATCH):
-        _, inputs = course.feed(np.arange(start, min(start + LOOK_BATCH, len(data.pictures))), mirrored=False)
-        eyes.module.measure(inputs)
     for number in course.remaining_epochs():
         for batch, mirrored in course.draw_batches(number):
             _, inputs = course.feed(batch, mirrored=mirrored)
@@ -87,8 +83,16 @@ def train_eyes(eyes: EyeNetwork, data: LabelledSet, recipe: Recipe, watch: Watch
         course.save(number)
 
 
-def _find_odds(data: LabelledSet) -> npt.NDArray[np.float64]:
-    """Each label is drawn as often as any other one."""
+def measure(body: SteadyBody, data: LabelledSet, form: InputFormat) -> None:
+    """Measures what a body makes of the pictures."""
+    device = next(body.parameters()).device
+    for start in range(0, len(data.pictures), LOOK_BATCH):
+        pictures = np.array(data.pictures[start : start + LOOK_BATCH])
+        body.measure(normalise(pictures, form.mean, form.std, device))
+
+
+def find_odds(data: LabelledSet) -> npt.NDArray[np.float64]:
+    """Odds of each picture: every label is drawn as often as any other one."""
     counts = np.maximum(data.present.sum(0), 1)
     weights = np.where(data.present, 1 / counts, 0).max(1, initial=0)
     empty = ~data.present.any(1)

@@ -25,9 +25,9 @@ from services.saliency.segmentation.course import SegmentationSet
 from services.saliency.segmentation.cues import Maps, find_cues
 from services.saliency.segmentation.labelled import UNKNOWN, LabelledSet, shrink_classes
 from services.saliency.segmentation.model import Segmenter
-from services.saliency.segmentation.network import SegmentationNetwork, build_segmentation_network
+from services.saliency.segmentation.network import SegmentationNetwork, SteadyBody, build_segmentation_network
 from services.saliency.segmentation.recipe import Engine, Recipe, Watch
-from services.saliency.segmentation.refined import open_eyes, place_seeds, train_eyes, train_refined
+from services.saliency.segmentation.refined import find_odds, measure, open_eyes, place_seeds, train_eyes, train_refined
 from services.saliency.segmentation.sec import train_sec
 from services.saliency.segmentation.seeds import ask_for_seeds
 from services.saliency.segmentation.stages import Stages, fingerprint_training
@@ -55,23 +55,29 @@ def train_segmenter(
     Raises InvalidArgument for fewer than two kinds of pictures, or a kind with one, and what `watch.report` raises.
     """
     network = _build(data, recipe, weights, device)
+    if base:
+        network.module.load_state_dict(base.network.module.state_dict())
+    elif isinstance(network.module.body, SteadyBody):  # what it makes of the pictures is measured, not learnt
+        measure(network.module.body, data, network.input_format)
     start = base.save() if base else weights.read_bytes() if weights else b""
     stages = Stages.resume(watch, fingerprint_training(data, recipe, start))
     seeds = stages.seeds
     if seeds is None:
         if base:
             seeds = ask_for_seeds(base, data, watch.report)
+        elif recipe.engine is Engine.SEC:
+            seeds = _find_seeds(data, recipe, weights, device, stages.open_watch())
         else:
-            find = _find_seeds if recipe.engine is Engine.SEC else _find_evidence
-            seeds = find(data, recipe, weights, device, stages.open_watch())
+            seeds = _find_evidence(network, data, recipe, device, stages.open_watch())
         side = int(seeds.shape[-1])
         for number, mask in data.masks.items():
             seeds[number] = shrink_classes(mask, side, len(data.labels))
         stages = stages.turn(seeds)
-    if base:
-        network.module.load_state_dict(base.network.module.state_dict())
-    told = SegmentationSet(data.pictures, data.present, seeds)
-    (train_sec if recipe.engine is Engine.SEC else train_refined)(network, told, recipe, stages.open_watch())
+    if recipe.engine is Engine.SEC:
+        train_sec(network, SegmentationSet(data.pictures, data.present, seeds), recipe, stages.open_watch())
+    else:
+        told = SegmentationSet(data.pictures, data.present, seeds, find_odds(data))
+        train_refined(network, told, recipe, stages.open_watch())
     return Segmenter(network, data.labels, device)
 
 
@@ -81,6 +87,7 @@ def _build(data: LabelledSet, recipe: Recipe, weights: Path | None, device: torc
         len(data.labels),
         input_size=int(data.pictures.shape[1]),
         stride=recipe.stride,
+        local=recipe.local,
         weights=weights,
         seed=recipe.seed,
     )
@@ -89,15 +96,17 @@ def _build(data: LabelledSet, recipe: Recipe, weights: Path | None, device: torc
 
 
 def _find_evidence(
-    data: LabelledSet, recipe: Recipe, weights: Path | None, device: torch.device, watch: Watch
+    network: SegmentationNetwork, data: LabelledSet, recipe: Recipe, device: torch.device, watch: Watch
 ) -> Pixels:
-    network = _build(data, recipe, weights, device)
-    if recipe.starts_from_nothing:  # what the body sees is learnt from the labels first; it takes little time
-        classifier = _train_classifier(data, recipe, weights, device, Watch(watch.report))
+    if recipe.starts_from_nothing:  # what eyes see is learnt from the labels first; it takes little time
+        network = _build(data, recipe, None, device)
+        classifier = _train_classifier(data, recipe, None, device, Watch(watch.report))
         learnt = classifier.network.module.state_dict()
         body = network.module.body
         body.load_state_dict({name: learnt[name.removeprefix("trunk.")] for name in body.state_dict()})
     eyes = open_eyes(network, len(data.labels), recipe.seed)
+    if recipe.starts_from_nothing:
+        measure(eyes.module.body, data, network.input_format)
     train_eyes(eyes, data, recipe, watch)
     return place_seeds(eyes, data, int(data.pictures.shape[1]) // network.stride, watch.report)
 
