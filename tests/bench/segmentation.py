@@ -258,7 +258,7 @@ def draw_sheet(rows: list[list[Pixels]]) -> None:
     """A row for the truth and one for each rung."""
     path = FOLDER / "segmentation" / "tiles.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.vstack([np.hstack(row) for row in rows]))
+    cv2.imwrite(str(path), np.vstack([np.hstack(row) for row in rows])[..., ::-1])
 
 
 if __name__ == "__main__":
