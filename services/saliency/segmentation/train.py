@@ -6,7 +6,7 @@ SEC, the baseline:
 3. The segmenter learns from the seeds, the labels and the edges (`sec.py`).
 
 REFINED finds the seeds by other means, and learns from them as from masks (`refined.py`). What somebody drew takes the
-place of seeds with either.
+place of seeds with either; where only some was, of those.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from services.saliency.recipe import Recipe as ClassifierRecipe
 from services.saliency.recipe import TrainingSet
 from services.saliency.segmentation.course import SegmentationSet
 from services.saliency.segmentation.cues import Maps, find_cues
-from services.saliency.segmentation.labelled import UNKNOWN, LabelledSet, shrink_classes
+from services.saliency.segmentation.labelled import UNKNOWN, LabelledSet, lay_over
 from services.saliency.segmentation.model import Segmenter
 from services.saliency.segmentation.network import SegmentationNetwork, build_segmentation_network
 from services.saliency.segmentation.recipe import Engine, Recipe, Watch
@@ -64,9 +64,7 @@ def train_segmenter(
         else:
             find = _find_seeds if recipe.engine is Engine.SEC else _find_evidence
             seeds = find(data, recipe, weights, device, stages.open_watch())
-        side = int(seeds.shape[-1])
-        for number, mask in data.masks.items():
-            seeds[number] = shrink_classes(mask, side, len(data.labels))
+        lay_over(seeds, data)
         stages = stages.turn(seeds)
     if base:
         network.module.load_state_dict(base.network.module.state_dict())
