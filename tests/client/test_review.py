@@ -27,14 +27,6 @@ from tests.conftest import ROOT
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\u202e.png"
 
 
-@pytest.fixture
-async def house(serve):
-    from services.codec.__main__ import OPENING
-
-    async with mekiki.AsyncClient(await serve([OPENING], u2net_home="/nowhere", segment_wait_ms=10)) as client:
-        yield House(client.codec)
-
-
 def visitor(url, token=TOKEN, **headers):
     """Somebody who has opened the page: the cookie is theirs."""
     client = httpx2.AsyncClient(base_url=url, headers={"origin": url, **headers})
