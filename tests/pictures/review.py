@@ -31,6 +31,7 @@ def main() -> None:
         with mekiki.Client(running.address) as client:
             annotate_kinds(client, Path(name) / "kinds")
             judge_screws(client, Path(name) / "screws")
+            client.saliency.train_segmenter("kinds", "kinds", normal_labels=["empty"]).result()
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
 
@@ -45,6 +46,8 @@ def main() -> None:
                 show_boxes(open_page, url, other)
             with reviewing(running.address, "screws", "--detector", "screws") as (url, _):
                 show_verdicts(open_page(url))
+            with reviewing(running.address, "kinds", "--segmenter", "kinds") as (url, _):
+                show_mask(open_page(url))
             chromium.close()
 
 
@@ -111,6 +114,30 @@ def show_verdicts(page) -> None:
     page.wait_for_function("() => document.querySelector('.heat')?.naturalWidth > 0")
     page.wait_for_timeout(500)
     save(page, "review-alarm")
+
+
+def show_mask(page) -> None:
+    """What a segmenter finds, and strokes over it."""
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".masks .answer")
+    page.wait_for_selector(".picture.sharp")
+    page.keyboard.press("p")
+    frame = page.locator(".stage .boxes").bounding_box()
+
+    def drag(*ends: tuple[float, float], button: str = "left") -> None:
+        places = [(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]) for x, y in ends]
+        page.mouse.move(*places[0])
+        page.mouse.down(button=button)
+        for place in places[1:]:
+            page.mouse.move(*place, steps=8)
+        page.mouse.up(button=button)
+
+    drag((0.44, 0.52), (0.5, 0.5), (0.56, 0.48))
+    drag((0.15, 0.2), (0.22, 0.16), (0.3, 0.17), button="right")
+    page.wait_for_selector(KEPT)
+    page.wait_for_timeout(500)
+    save(page, "review-mask")
 
 
 def save(page, name: str) -> None:

@@ -130,9 +130,10 @@ export class Masks {
   // It keeps no mask.
   reject(id) {
     const item = this.store.items.get(id);
-    if (item.has_mask || item.has_trimap) this.keep(item, "");
+    if (item.drawn === null) return this.page.say("Its mask is still being read.");
+    if (item.drawn) this.keep(item, "");
     this.store.pass(id);
-    this.page.forward();
+    return this.page.forward();
   }
 
   keep(item, drawn) {

@@ -100,7 +100,10 @@ export class Outbox {
   takeOff(entry) {
     entry.flying = true;
     // What is sent may be kept though its answer is lost; see `land`.
-    if (entry.decision.kind === "edit") entry.sent = [...entry.sent, { annotations: entry.decision.annotations, drawn: entry.decision.drawn }].slice(-SENT_KEPT);
+    const { kind, annotations, drawn } = entry.decision;
+    if (kind === "edit" && !entry.sent.some((each) => sameBoxes(each.annotations, annotations) && each.drawn === drawn)) {
+      entry.sent = [...entry.sent, { annotations, drawn }].slice(-SENT_KEPT);
+    }
     this.store(slot(entry.decision), entry);
     return entry.decision;
   }

@@ -27,8 +27,8 @@ export class Store {
 
   async open() {
     this.review = await api.get("review");
-    const { dataset } = this.review;
-    this.passedRoot = `mekiki-review/passed/${dataset}/`;
+    const { dataset, segmenter } = this.review;
+    this.passedRoot = `mekiki-review/${segmenter ? "unmasked" : "passed"}/${dataset}/`;
     const passed = Object.keys(localStorage).filter((key) => key.startsWith(this.passedRoot));
     this.passed = new Set(passed.map((key) => key.slice(this.passedRoot.length)));
     const send = async (decisions) => (await api.post("decisions", { decisions })).outcomes;
