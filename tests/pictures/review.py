@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 import mekiki
@@ -31,7 +32,7 @@ def main() -> None:
         with mekiki.Client(running.address) as client:
             annotate_kinds(client, Path(name) / "kinds")
             judge_screws(client, Path(name) / "screws")
-            client.saliency.train_segmenter("kinds", "kinds", normal_labels=["empty"]).result()
+            segment_kinds(client, Path(name) / "kinds")
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
 
@@ -60,6 +61,14 @@ def annotate_kinds(client: mekiki.Client, folder: Path) -> None:
     list(client.codec.append_items("kinds", items))
     client.saliency.train_classifier("kinds", "kinds").result()
     client.boxfit.annotate_dataset("kinds", "kinds", use_item_labels=True, skip_labels=["empty"]).result()
+
+
+def segment_kinds(client: mekiki.Client, folder: Path) -> None:
+    """A segmenter that was shown the outlines of every other part."""
+    for path in sorted((folder / "part_masks").rglob("*.png"))[::2]:
+        outline = np.asarray(Image.open(path).convert("L")) >= 128
+        client.codec.update_item("kinds", "/".join(path.parts[-2:]), mask=outline)
+    client.saliency.train_segmenter("kinds", "kinds", normal_labels=["empty"], use_masks=True).result()
 
 
 def judge_screws(client: mekiki.Client, folder: Path) -> None:

@@ -64,7 +64,10 @@ export class Masks {
   tell(item) {
     const answer = this.answers.get(item.id);
     const lines = [el("p", { class: "own" }, this.tellOwn(item))];
-    if (answer) lines.push(el("p", { class: "answer" }, foreign(answer.label), ` ${Math.round(100 * answer.score)} % · `, foreign(answer.model)));
+    if (answer) {
+      const how = answer.drawn.includes("O") ? `${Math.round(100 * answer.score)} %` : "is not found";
+      lines.push(el("p", { class: "answer" }, foreign(answer.label), ` ${how} · `, foreign(answer.model)));
+    }
     if (this.stage.brush) {
       lines.push(el("p", { class: "hold" }, `brush: ${this.side === OBJECT ? "object" : "background"}, ${Math.round(2 * this.radius(item))} px wide`));
     }
