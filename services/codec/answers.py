@@ -68,7 +68,8 @@ def write_item(item: Item) -> codec_pb2.Item:
         annotations=[_write_annotation(annotation) for annotation in item.annotations],
         etag=item.etag,
         create_time=_write_time(item.create_time_s),
-        has_mask=item.mask is not None,
+        has_mask=item.mask is not None and not item.mask_is_partial,
+        has_trimap=item.mask is not None and item.mask_is_partial,
     )
 
 

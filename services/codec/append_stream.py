@@ -10,7 +10,7 @@ from services.codec.changes import Appended, NewItem
 from services.codec.dataset import Datasets
 from services.codec.failures import tell_failure
 from services.runtime.errors import InvalidArgument
-from services.runtime.images import decode_image, decode_mask
+from services.runtime.images import decode_image
 
 Request = codec_pb2.AppendItemsRequest
 Response = codec_pb2.AppendItemsResponse
@@ -110,10 +110,6 @@ def _read_item(request: Request, dataset: str, max_pixels: int) -> NewItem:
         raise InvalidArgument("item.image.item", "not accepted here; send encoded or tensor")
     pixels = decode_image(item.image, max_pixels, "item.image")
     height, width = pixels.shape[:2]
-    mask = decode_mask(item.mask, max_pixels, "item.mask") if item.HasField("mask") else None
-    if mask is not None and mask.shape != (height, width):
-        size = f"{mask.shape[1]} x {mask.shape[0]}"
-        raise InvalidArgument("item.mask", f"must have the image's size, {width} x {height}, has {size}")
     return NewItem(
         item_id=item_id,
         pixels=pixels,
@@ -122,7 +118,7 @@ def _read_item(request: Request, dataset: str, max_pixels: int) -> NewItem:
         group=messages.read_short(item.group, "item.group"),
         split=messages.read_short(item.split, "item.split"),
         annotations=messages.read_annotations(item.annotations, width, height, "item.annotations"),
-        mask=mask,
+        mask=messages.read_drawn(item, width, height, max_pixels),
     )
 
 

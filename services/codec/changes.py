@@ -4,11 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from services.codec.catalog import Snapshot
-from services.codec.geometry import Mask
-from services.codec.items import Annotation, Item, Pixels, Place, has_shape, hash_pixels
+from services.codec.items import UNKNOWN, Annotation, Item, Pixels, Place, has_shape, hash_pixels
 from services.codec.segments import Named
 from services.runtime.errors import AlreadyExists, Conflict, MekikiError, NotFound
 
@@ -24,7 +21,7 @@ class NewItem:
     group: str = ""
     split: str = ""
     annotations: tuple[Annotation, ...] = ()
-    mask: Mask | None = None
+    mask: Pixels | None = None  # grey
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,10 @@ class Appended:
 
 @dataclass(frozen=True)
 class Change:
-    """New values for an item; None leaves a field as it is. `etag`, unless empty, must still be the item's."""
+    """New values for an item; None leaves a field as it is. `etag`, unless empty, must still be the item's.
+
+    A mask is the PNG of the grey image, since a queue of pixels could take all memory; an empty one clears it.
+    """
 
     item_id: str
     etag: str = ""
@@ -45,6 +45,16 @@ class Change:
     group: str | None = None
     split: str | None = None
     annotations: tuple[Annotation, ...] | None = None
+    mask_png: bytes | None = None
+
+
+@dataclass(frozen=True)
+class KeptMask:
+    """A mask that is durable; fields as in `Item`."""
+
+    mask: Place | None = None
+    mask_sha256: str = ""
+    mask_is_partial: bool = False
 
 
 def create_items(new: Sequence[NewItem], fresh: dict[str, Named], places: Sequence[Place]) -> dict[str, Item]:
@@ -74,10 +84,24 @@ def create_items(new: Sequence[NewItem], fresh: dict[str, Named], places: Sequen
 
 
 def name_masks(new: Sequence[NewItem], created: Mapping[str, Item]) -> list[Named]:
-    """The masks of the items that were created, as grey images; of an identifier given twice the first one's."""
+    """The masks of the items that were created; of an identifier given twice the first one's."""
     first = {item.item_id: item for item in reversed(new)}
-    drawn = {name: mask.astype(np.uint8) * 255 for name in created if (mask := first[name].mask) is not None}
-    return [Named(name, hash_pixels(grey), grey, is_mask=True) for name, grey in drawn.items()]
+    return [name_mask(name, mask) for name in created if (mask := first[name].mask) is not None]
+
+
+def name_mask(item_id: str, grey: Pixels) -> Named:
+    """An item's mask as it goes into a segment."""
+    return Named(item_id, hash_pixels(grey), grey, is_mask=True)
+
+
+def keep_mask(named: Named, place: Place) -> KeptMask:
+    """What an item is to say of its mask, which lies there."""
+    return KeptMask(place, named.sha256, bool((named.pixels == UNKNOWN).any()))
+
+
+def put_mask(item: Item, kept: KeptMask) -> Item:
+    """The item with another mask."""
+    return replace(item, mask=kept.mask, mask_sha256=kept.mask_sha256, mask_is_partial=kept.mask_is_partial)
 
 
 def acknowledge(
@@ -97,15 +121,15 @@ def acknowledge(
     return answers
 
 
-def change_item(items: dict[str, Item], change: Change) -> Item | MekikiError:
-    """Applies a change to `items`; later changes of a batch see earlier ones."""
+def change_item(items: dict[str, Item], change: Change, kept: KeptMask | None) -> Item | MekikiError:
+    """Applies a change to `items`; later changes of a batch see earlier ones. `kept` is the mask that it sets."""
     item = items.get(change.item_id)
     if item is None:
         return NotFound("item", change.item_id)
     if change.etag and change.etag != item.etag:
         return Conflict(f"item {change.item_id!r} was changed by somebody else; read it again and retry")
     items[change.item_id] = replace(
-        item,
+        item if kept is None else put_mask(item, kept),
         labels=item.labels if change.labels is None else change.labels,
         group=item.group if change.group is None else change.group,
         split=item.split if change.split is None else change.split,

@@ -117,7 +117,7 @@ class Compactor:
             reader.read(replace(item, place=moved[item.content]))  # as it was, or it stays where it is
 
         def rename(newest: Snapshot) -> Body:
-            return self._datasets.move(newest, moved, written)
+            return self._datasets.move(newest, moved)
 
         return self._datasets.commit(snapshot, rename)
 

@@ -15,11 +15,23 @@ from dataclasses import replace
 from threading import Lock
 
 from services.codec.catalog import Catalog, Snapshot, is_alive, locate, start_body
-from services.codec.changes import Appended, Change, NewItem, acknowledge, change_item, create_items, name_masks
-from services.codec.geometry import Mask
+from services.codec.changes import (
+    Appended,
+    Change,
+    KeptMask,
+    NewItem,
+    acknowledge,
+    change_item,
+    create_items,
+    keep_mask,
+    name_mask,
+    name_masks,
+    put_mask,
+)
 from services.codec.gop_cache import GopCache
 from services.codec.items import Content, Item, Pixels, Place, has_shape, hash_pixels
-from services.codec.segments import Named, Segment, Segments
+from services.codec.segments import Named, Segments
+from services.codec.stills import decode_png
 from services.codec.storage import Body, Log, OpenLog, Store
 from services.runtime.errors import AlreadyExists, DataLoss, MekikiError, NotFound, Unavailable
 
@@ -116,7 +128,7 @@ class Datasets:
             masks = name_masks(new, created)
             mask_places, mask_bytes = self.segments(snapshot).write_exact(masks)
             for named, place in zip(masks, mask_places, strict=True):
-                created[named.item_id] = replace(created[named.item_id], mask=place, mask_sha256=named.sha256)
+                created[named.item_id] = put_mask(created[named.item_id], keep_mask(named, place))
             snapshot = self._commit_new(snapshot, created, stored + mask_bytes, begun_s)
         return acknowledge(new, hashes, created, snapshot)
 
@@ -127,16 +139,23 @@ class Datasets:
 
         Raises:
             NotFound: no such data set.
+            Unavailable: as `append`.
         """
+        begun_s = time.time()
+        snapshot = self.open(name)
+        kept = self._write_masks(snapshot, changes)
         answers: list[Item | MekikiError] = []
 
-        def change(snapshot: Snapshot) -> Body:
-            items = dict(snapshot.items)
-            answers[:] = [change_item(items, one) for one in changes]
+        def change(newest: Snapshot) -> Body:
+            if kept:
+                self._check_age(begun_s)
+            items = dict(newest.items)
+            answers[:] = [change_item(items, one, kept.get(number)) for number, one in enumerate(changes)]
             changed = {answer.item_id: items[answer.item_id] for answer in answers if isinstance(answer, Item)}
-            return self._catalog.replace_items(name, snapshot.body, changed, [])
+            body = self._catalog.replace_items(name, newest.body, changed, [])
+            return {**body, "stored_bytes": body["stored_bytes"] + self._measure_change(newest, changed)}
 
-        self.commit(self.open(name), change)
+        self.commit(snapshot, change)
         return answers
 
     def update_each(self, changes: Sequence[tuple[str, Change]]) -> list[Item | Exception]:
@@ -166,24 +185,17 @@ class Datasets:
 
         return self._catalog.load(snapshot.name, log.update(apply))
 
-    def move(self, newest: Snapshot, places: Mapping[Content, Place], written: Segment) -> Body:
+    def move(self, newest: Snapshot, places: Mapping[Content, Place]) -> Body:
         """Returns the body of the next manifest, in which images lie elsewhere.
 
         Args:
             newest: version.
             places: of images, by their content.
-            written: the segment that holds them now.
         """
         old = {name: item for name, item in newest.items.items() if item.content in places}
         changed = {name: replace(item, place=places[item.content]) for name, item in old.items()}
         body = self._catalog.replace_items(newest.name, newest.body, changed, [])
-        kept = {item.place.segment for item in {**newest.items, **changed}.values()}
-        kept |= {item.mask.segment for item in newest.items.values() if item.mask is not None}
-        stored = body["stored_bytes"] + written.stored_bytes
-        for segment in {item.place.segment for item in old.values()} - kept:
-            with suppress(DataLoss):  # its size is not known then
-                stored -= self.segments(newest).read_index(segment).stored_bytes
-        return {**body, "stored_bytes": stored}
+        return {**body, "stored_bytes": body["stored_bytes"] + self._measure_change(newest, changed)}
 
     def locate_manifest(self, snapshot: Snapshot) -> str:
         """Returns the key of a version's manifest."""
@@ -210,11 +222,9 @@ class Datasets:
             raise DataLoss(f"item {item.item_id!r} of {snapshot.name!r} is damaged: its pixels have another shape")
         return pixels
 
-    def read_mask(self, snapshot: Snapshot, item: Item) -> Mask | None:
-        """Returns an item's mask, None where it has none; raises DataLoss as `read_pixels`."""
-        if item.mask is None:
-            return None
-        return self._read_exact(snapshot, item, item.mask, item.mask_sha256) >= 128
+    def read_mask(self, snapshot: Snapshot, item: Item) -> Pixels | None:
+        """Returns an item's mask, grey; None where it has none. Raises DataLoss as `read_pixels`."""
+        return None if item.mask is None else self._read_exact(snapshot, item, item.mask, item.mask_sha256)
 
     def _read_exact(
         self, snapshot: Snapshot, item: Item, place: Place, sha256: str, cache: GopCache | None = None
@@ -243,10 +253,39 @@ class Datasets:
         places |= {image.content: place for image, place in zip(novel, written, strict=True)}
         return [places[image.content] for image in images], stored
 
+    def _write_masks(self, snapshot: Snapshot, changes: Sequence[Change]) -> dict[int, KeptMask]:
+        """Returns what was kept, by number of the change; of those that set or clear a mask."""
+        kept = {}
+        for number, change in enumerate(changes):
+            if change.mask_png is not None:
+                kept[number] = KeptMask()
+            if change.mask_png:  # one by one: so many pixels need not be in memory together
+                named = name_mask(change.item_id, decode_png(change.mask_png))
+                [place], _ = self.segments(snapshot).write_exact([named])
+                kept[number] = keep_mask(named, place)
+        return kept
+
+    def _measure_change(self, newest: Snapshot, changed: Mapping[str, Item]) -> int:
+        """Bytes of the segments that items lie in once they are changed, less those that nothing lies in then."""
+        if all(item.places == newest.items[name].places for name, item in changed.items()):
+            return 0  # as nearly always
+        before = {place.segment for item in newest.items.values() for place in item.places}
+        after = {place.segment for item in {**newest.items, **changed}.values() for place in item.places}
+        sizes = {segment: self._measure_segment(newest, segment) for segment in before ^ after}
+        return sum(size if segment in after else -size for segment, size in sizes.items())
+
+    def _measure_segment(self, snapshot: Snapshot, segment: str) -> int:
+        with suppress(DataLoss):  # its size is not known then
+            return self.segments(snapshot).read_index(segment).stored_bytes
+        return 0
+
+    def _check_age(self, begun_s: float) -> None:
+        if time.time() - begun_s > self.grace_s:  # not monotonic: a machine that slept counts, too
+            raise Unavailable(f"writing took longer than {self.grace_s:g} s; try again")
+
     def _commit_new(self, snapshot: Snapshot, created: dict[str, Item], stored: int, begun_s: float) -> Snapshot:
         def add(newest: Snapshot) -> Body:
-            if time.time() - begun_s > self.grace_s:  # not monotonic: a machine that slept counts, too
-                raise Unavailable(f"appending took longer than {self.grace_s:g} s; append again")
+            self._check_age(begun_s)
             added = [item for item in created.values() if item.item_id not in newest.items]
             body = self._catalog.replace_items(newest.name, newest.body, {}, added)
             return {**body, "stored_bytes": body["stored_bytes"] + stored}

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+UNKNOWN = 128
+"""A mask's pixel of which nobody has said what it is; 255 belongs to the object, 0 to the background."""
+
 Pixels = NDArray[Any]  # (h, w) or (h, w, 3 | 4), uint8 or uint16
 Content = tuple[str, tuple[int, ...], int]
 """Equal for equal pixels: their SHA-256, their shape, their bits."""
@@ -65,8 +68,9 @@ class Item:
         original_bytes: what was sent.
         revision: grows with every update.
         place: of its pixels.
-        mask: of the mask that a person drew, a grey image of 0 and 255 of the same size; None where there is none.
+        mask: of the mask that a person drew, a grey image of 0, 255 and UNKNOWN, of the same size; None without one.
         mask_sha256: of that image; empty where there is none.
+        mask_is_partial: a pixel of it is UNKNOWN.
     """
 
     item_id: str
@@ -85,11 +89,17 @@ class Item:
     place: Place
     mask: Place | None = None
     mask_sha256: str = ""
+    mask_is_partial: bool = False
 
     @property
     def pixel_bytes(self) -> int:
         """Of its pixels in memory."""
         return self.width * self.height * self.channels * self.bit_depth // 8
+
+    @property
+    def places(self) -> frozenset[Place]:
+        """Of its pixels, and of its mask."""
+        return frozenset(place for place in (self.place, self.mask) if place is not None)
 
     @property
     def content(self) -> Content:
@@ -100,7 +110,9 @@ class Item:
     @property
     def etag(self) -> str:
         """Changes with every update, not where pixels are moved."""
-        told = {key: value for key, value in asdict(self).items() if key not in ("place", "mask")}
+        # Whether a mask is partial shows in its SHA-256.
+        silent = ("place", "mask", "mask_is_partial")
+        told = {key: value for key, value in asdict(self).items() if key not in silent}
         text = json.dumps(told, sort_keys=True)
         return f"{self.revision}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

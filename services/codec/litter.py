@@ -5,8 +5,9 @@ How the codec keeps the three promises of `services.runtime.sweep`:
 1. Chunks and the segments of appended items have names of their own, and an append that took longer than the grace
    is refused. An encoding is one unit; it is written to every few minutes until the manifest names it, and a successor
    goes on only from notes that are younger than the grace.
-2. A chunk that was replaced never comes back; items and encodings are never removed. A segment that a compaction moved
-   everything from comes back only by an append of the same pixels that had begun before, which the grace outlasts.
+2. A chunk that was replaced never comes back, nor does the segment of a mask that was: items and encodings are never
+   removed. A segment that a compaction moved everything from comes back only by an append of the same pixels that had
+   begun before, which the grace outlasts.
 3. The chunks of a version are all read when it is opened. The one version that is opened late is that of an encoder
    that goes on after days: where its chunks are gone, it begins again with the newest version.
 
@@ -43,7 +44,8 @@ def _find_unit(key: str) -> str:
 def _list_named(store: Store, name: str, newest: Body, settled: Body) -> set[str]:
     """Raises DataLoss where a list of items cannot be read.
 
-    Pixels never leave a data set, but a compaction moves them: what it moved from stays until that is settled.
+    Pixels never leave a data set, but a compaction moves them, and masks are replaced: what was named before that stays
+    until it is settled.
     """
     chunks = _list_chunks(name, newest) | _list_chunks(name, settled)
     return chunks | _list_segments(store, name, newest, settled)

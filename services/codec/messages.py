@@ -6,11 +6,13 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from mekiki.codec.v1 import codec_pb2
 from mekiki.types.v1 import types_pb2
 from services.codec.align import Transform
 from services.codec.changes import Change
-from services.codec.items import Annotation, Item
+from services.codec.items import Annotation, Item, Pixels
 from services.codec.options import (
     USUAL_TRANSFORM,
     AlignmentMethod,
@@ -22,9 +24,10 @@ from services.codec.options import (
 )
 from services.codec.preview import Wanted
 from services.codec.reading import Selection
+from services.codec.stills import encode_png
 from services.codec.video_encode import LARGEST_CRF, Codec
 from services.runtime.errors import InvalidArgument
-from services.runtime.images import decode_mask
+from services.runtime.images import decode_mask, decode_trimap
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 TEXT_LIMIT = 255
@@ -42,7 +45,7 @@ GROUPINGS: dict[int, Grouping] = {0: "one", 1: "one", 2: "label", 3: "looks"}
 CODECS: dict[int, Codec] = {0: "hevc", 1: "hevc", 2: "av1"}
 CHROMAS: dict[int, ChromaChoice] = {0: "auto", 1: "420", 2: "444"}
 STATES = {0: "proposed", 1: "proposed", 2: "accepted", 3: "rejected"}
-_UPDATABLE = ("labels", "group", "split", "annotations")
+_UPDATABLE = ("labels", "group", "split", "annotations", "mask")
 
 
 class Page(Protocol):
@@ -137,8 +140,28 @@ def read_form(form: int, field: str) -> bool:
     return form == types_pb2.ITEM_FORM_PREPARED
 
 
-def read_change(request: codec_pb2.UpdateItemRequest, item: Item) -> Change:
-    """Returns what an update sets; `item` says how large the image is.
+def read_drawn(told: codec_pb2.NewItem | codec_pb2.Item, width: int, height: int, max_pixels: int) -> Pixels | None:
+    """Returns the mask or trimap of an item, grey, (height, width); None where there is neither.
+
+    Raises:
+        InvalidArgument: both, or one that is none, or has another size.
+    """
+    if told.HasField("mask") and told.HasField("trimap"):
+        raise InvalidArgument("item.trimap", "must be unset where item.mask is set: an item has one of them")
+    if told.HasField("mask"):
+        field, drawn = "item.mask", decode_mask(told.mask, max_pixels, "item.mask") * np.uint8(255)
+    elif told.HasField("trimap"):
+        field, drawn = "item.trimap", decode_trimap(told.trimap, max_pixels, "item.trimap")
+    else:
+        return None
+    if drawn.shape != (height, width):
+        size = f"{drawn.shape[1]} x {drawn.shape[0]}"
+        raise InvalidArgument(field, f"must have the image's size, {width} x {height}, has {size}")
+    return drawn
+
+
+def read_change(request: codec_pb2.UpdateItemRequest, item: Item, max_pixels: int) -> Change:
+    """Returns what an update sets; `item` says how large the image is. Decodes pixels: not for the event loop.
 
     Raises:
         InvalidArgument: no path in the mask, or an unknown one, or a bad value.
@@ -150,6 +173,10 @@ def read_change(request: codec_pb2.UpdateItemRequest, item: Item) -> Change:
     annotations = None
     if "annotations" in paths:
         annotations = read_annotations(new.annotations, item.width, item.height, "item.annotations")
+    mask_png = None
+    if "mask" in paths:
+        drawn = read_drawn(new, item.width, item.height, max_pixels)
+        mask_png = b"" if drawn is None else encode_png(drawn)
     return Change(
         item_id=item.item_id,
         etag=new.etag,
@@ -157,6 +184,7 @@ def read_change(request: codec_pb2.UpdateItemRequest, item: Item) -> Change:
         group=read_short(new.group, "item.group") if "group" in paths else None,
         split=read_short(new.split, "item.split") if "split" in paths else None,
         annotations=annotations,
+        mask_png=mask_png,
     )
 
 

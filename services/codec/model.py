@@ -11,8 +11,7 @@ from services.codec.background import MODEL_FILE, Remover, open_remover
 from services.codec.dataset import GRACE_S, Datasets
 from services.codec.encode import Encoder
 from services.codec.encoding import Encodings, Preparer
-from services.codec.geometry import Mask
-from services.codec.items import Item, Place
+from services.codec.items import Item, Pixels, Place
 from services.codec.options import Options
 from services.codec.progress import Progress
 from services.codec.reading import OriginalReader, PreparedReader, Selection, select
@@ -31,7 +30,7 @@ class ItemsToRead:
     items: tuple[Item, ...]
     missing: tuple[str, ...]
     reader: OriginalReader | PreparedReader
-    read_mask: Callable[[Item], Mask | None]
+    read_mask: Callable[[Item], Pixels | None]
 
     def items_as_stored(self) -> list[Item]:
         """Returns the items in the order in which their pixels lie, those without pixels first."""

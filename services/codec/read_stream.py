@@ -11,7 +11,7 @@ from services.codec.failures import tell_failure
 from services.codec.items import Item
 from services.codec.model import ItemsToRead
 from services.runtime.errors import FailedPrecondition, NotFound
-from services.runtime.images import encode_mask, encode_tensor
+from services.runtime.images import encode_mask, encode_tensor, encode_trimap
 
 Response = codec_pb2.ReadItemsResponse
 
@@ -69,8 +69,12 @@ def _answer(found: ItemsToRead, item: Item | str, parts: Parts) -> Response:
 
 
 def _read(found: ItemsToRead, item: Item, told: codec_pb2.Item, parts: Parts) -> Response:
+    response = Response(item=told)
     mask = found.read_mask(item) if parts.mask else None
-    response = Response(item=told, mask=None if mask is None else encode_mask(mask))
+    if mask is not None and item.mask_is_partial:
+        response.trimap.CopyFrom(encode_trimap(mask))
+    elif mask is not None:
+        response.mask.CopyFrom(encode_mask(mask >= 128))
     if not parts.pixels:
         return response
     read = found.reader.read(item)

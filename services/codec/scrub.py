@@ -160,7 +160,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _list_segments(items: Iterable[Item]) -> list[str]:
-    places = (place for item in items for place in (item.place, item.mask) if place is not None)
+    places = (place for item in items for place in item.places)
     return sorted({place.segment for place in places})
 
 

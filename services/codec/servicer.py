@@ -158,7 +158,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         """Changes an item."""
         name = messages.read_name(request.dataset)
         item = await asyncio.to_thread(self._find_item, name, request.item.item_id)
-        updated = await self._updating.submit((name, messages.read_change(request, item)))
+        change = await asyncio.to_thread(messages.read_change, request, item, self._settings.max_pixels)
+        updated = await self._updating.submit((name, change))
         return codec_pb2.UpdateItemResponse(item=answers.write_item(updated))
 
     async def EncodeDataset(  # noqa: N802

@@ -12,6 +12,7 @@ from PIL import Image as pillow  # noqa: N813 - a module, not a class
 from PIL import ImageFile, UnidentifiedImageError
 
 from mekiki._wire.runs import from_runs, to_runs
+from mekiki._wire.trimap import Trimap
 from mekiki.types.v1 import types_pb2
 from services.runtime.errors import InvalidArgument
 
@@ -104,10 +105,36 @@ def decode_mask(mask: types_pb2.Mask, max_pixels: int, field: str = "mask") -> N
         raise InvalidArgument(field, f"one of png or rle must be set, {'both are' if mask.png else 'none is'}")
     if mask.HasField("rle"):
         return _decode_runs(mask.rle, max_pixels, f"{field}.rle")
-    pixels = _decode_file(mask.png, max_pixels, f"{field}.png", formats=("PNG",))
+    return _decode_grey(mask.png, max_pixels, f"{field}.png") >= 128
+
+
+def encode_trimap(trimap: NDArray[np.uint8]) -> types_pb2.Trimap:
+    """Returns the message of a map, (h, w), of the values of `Trimap`."""
+    _, png = cv2.imencode(".png", trimap)
+    return types_pb2.Trimap(png=png.tobytes())
+
+
+def decode_trimap(trimap: types_pb2.Trimap, max_pixels: int, field: str = "trimap") -> NDArray[np.uint8]:
+    """Returns the map, (h, w), of the values of `Trimap`.
+
+    Raises:
+        InvalidArgument: not a single-channel 8-bit PNG, another value, no pixel that is known, or too many pixels.
+    """
+    pixels = _decode_grey(trimap.png, max_pixels, f"{field}.png")
+    values = np.flatnonzero(cv2.calcHist([pixels], [0], None, [256], [0, 256])).tolist()
+    strange = sorted(set(values) - set(Trimap))
+    if strange:
+        raise InvalidArgument(f"{field}.png", f"must hold the values {', '.join(map(str, Trimap))}, holds {strange[0]}")
+    if values == [Trimap.UNKNOWN]:
+        raise InvalidArgument(f"{field}.png", f"must know a pixel or more, all are {Trimap.UNKNOWN}")
+    return pixels
+
+
+def _decode_grey(data: bytes, max_pixels: int, field: str) -> NDArray[np.uint8]:
+    pixels = _decode_file(data, max_pixels, field, formats=("PNG",))
     if pixels.ndim != 2 or pixels.dtype != np.uint8:
-        raise InvalidArgument(f"{field}.png", f"must have one channel of 8 bits, has {pixels.shape} of {pixels.dtype}")
-    return pixels >= 128
+        raise InvalidArgument(field, f"must have one channel of 8 bits, has {pixels.shape} of {pixels.dtype}")
+    return cast(NDArray[np.uint8], pixels)
 
 
 def _decode_runs(rle: types_pb2.CocoRle, max_pixels: int, field: str) -> NDArray[np.bool_]:

@@ -64,8 +64,8 @@ def fill(store: Store) -> None:
     """Exact images in every form, with masks, and a prepared version."""
     codec, random = open_codec(store), np.random.default_rng(1)
     codec.datasets.create("parts")
-    mask = np.zeros((128, 128), bool)
-    mask[40:80, 50:90] = True
+    mask = np.zeros((128, 128), np.uint8)
+    mask[40:80, 50:90] = 255
     items = [NewItem(f"part-{n}", draw(n)[::4, ::4].copy(), 1, labels=("bolt",), mask=mask) for n in range(6)]
     codec.datasets.append("parts", items)
     Compactor(codec.datasets, Silent(), 1).compact("parts")

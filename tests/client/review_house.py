@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from mekiki.review.serve import HOST, make_server
 TOKEN, ONCE = "a-token-for-tests", "a-token-for-once"
 DATASET = "parts"
 SIZE = (64, 48)  # width, height
+FOUND = mekiki.Box(20, 16, 40, 32)
 
 
 def draw_square(seed: int) -> np.ndarray:
@@ -24,6 +26,13 @@ def draw_square(seed: int) -> np.ndarray:
     pixels = random.integers(180, 220, (SIZE[1], SIZE[0], 3)).astype(np.uint8)
     pixels[16:32, 20:40] = 50
     return pixels
+
+
+def draw_mask(box: mekiki.Box) -> np.ndarray:
+    """The pixels of a box."""
+    mask = np.zeros(SIZE[::-1], np.bool_)
+    mask[box.y_min : box.y_max, box.x_min : box.x_max] = True
+    return mask
 
 
 def propose(score: float, box=(20, 16, 40, 32), label="nut", *, needs_review=False, name="") -> mekiki.Annotation:
@@ -80,9 +89,11 @@ class FakeAnomaly:
 
 @dataclass
 class FakeSaliency:
-    """Everything speaks for the left half."""
+    """Everything speaks for the left half, and nuts are square."""
 
     asked: list[tuple[str, str]] = field(default_factory=list)
+    segmented: list[str] = field(default_factory=list)
+    box: mekiki.Box = FOUND
 
     async def get_classifier(self, classifier):
         return classifier
@@ -101,6 +112,15 @@ class FakeSaliency:
             image_width=SIZE[0],
             image_height=SIZE[1],
         )
+
+    async def get_segmenter(self, segmenter):
+        return SimpleNamespace(name=segmenter, labels=("nut",))
+
+    async def segment_image(self, segmenter, image):
+        self.segmented.append(image.item_id)
+        mask = draw_mask(self.box)
+        found = (mekiki.Segment("nut", mask, self.box, int(mask.sum()), None, 0.75),)
+        return mekiki.Segmentation(found if mask.any() else (), mekiki.ModelRef(segmenter, 3), *SIZE)
 
 
 @dataclass
@@ -124,6 +144,12 @@ class House:
     async def boxes(self, item_id: str) -> tuple[mekiki.Annotation, ...]:
         return (await self.codec.get_item(DATASET, item_id)).annotations
 
+    async def drawn(self, item_id: str) -> np.ndarray | None:
+        """What is kept in codec of an item's pixels: its mask (bool), its trimap (uint8) or nothing."""
+        one = mekiki.ItemFilter(DATASET, item_ids=[item_id])
+        (read,) = [each async for each in self.codec.read_items(one, metadata_only=True, with_masks=True)]
+        return read.trimap if read.mask is None else read.mask
+
     async def states(self) -> dict[str, list[str]]:
         """What is kept in codec: the states of each item's boxes."""
         reads = self.codec.read_items(DATASET, metadata_only=True)
@@ -131,9 +157,11 @@ class House:
 
 
 @asynccontextmanager
-async def reviewing(house: House, reviewer="ann", detector="", classifier="", limit=5000) -> AsyncIterator[str]:
+async def reviewing(
+    house: House, reviewer="ann", detector="", classifier="", limit=5000, segmenter=""
+) -> AsyncIterator[str]:
     """Serves the page; gives its address without the token."""
-    assignment = Assignment(mekiki.ItemFilter(DATASET), reviewer, classifier, detector, limit)
+    assignment = Assignment(mekiki.ItemFilter(DATASET), reviewer, classifier, detector, limit, segmenter)
     with socket.create_server((HOST, 0)) as listening:
         async with Desk(house, assignment) as desk:
             server = make_server(desk, TOKEN, ONCE)

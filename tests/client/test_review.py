@@ -27,14 +27,6 @@ from tests.conftest import ROOT
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\u202e.png"
 
 
-@pytest.fixture
-async def house(serve):
-    from services.codec.__main__ import OPENING
-
-    async with mekiki.AsyncClient(await serve([OPENING], u2net_home="/nowhere", segment_wait_ms=10)) as client:
-        yield House(client.codec)
-
-
 def visitor(url, token=TOKEN, **headers):
     """Somebody who has opened the page: the cookie is theirs."""
     client = httpx2.AsyncClient(base_url=url, headers={"origin": url, **headers})
@@ -427,7 +419,10 @@ async def test_the_command_serves_until_it_is_interrupted_and_says_what_was_kept
         assert (json.loads(told), process.returncode) == ({"decisions": 1}, 0)
 
 
-@pytest.mark.parametrize(("options", "code"), [((), 3), (("--detector", "x"), 3), (("--address", "127.0.0.1:1"), 4)])
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [((), 3), (("--detector", "x"), 3), (("--segmenter", "x"), 3), (("--address", "127.0.0.1:1"), 4)],
+)
 def test_what_is_not_there_cannot_be_reviewed(server, monkeypatch, options, code):
     from typer.testing import CliRunner
 
@@ -436,12 +431,24 @@ def test_what_is_not_there_cannot_be_reviewed(server, monkeypatch, options, code
     def fail(_request, context):
         context.abort(grpc.StatusCode.NOT_FOUND, "no such thing")
 
-    server.answers |= {"ReadItems": fail, "GetDetector": fail}
+    server.answers |= {"ReadItems": fail, "GetDetector": fail, "GetSegmenter": fail}
     monkeypatch.setattr("mekiki.cli.reviewing.ClientOptions", lambda: FAST)
     arguments = ["review", "parts", "--no-browser", "--port", "0", "--address", server.address, *options]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == code, result.output
     assert "http" not in result.output
+
+
+def test_the_command_says_who_segments(monkeypatch):
+    from typer.testing import CliRunner
+
+    from mekiki.cli.app import app
+
+    asked = []
+    monkeypatch.setattr("mekiki.review.serve.run_review", lambda _, assignment, *__: asked.append(assignment) or 0)
+    assert CliRunner().invoke(app, ["review", "screws", "--segmenter", "defects", "--name", "ann"]).exit_code == 0
+    (assignment,) = asked
+    assert (assignment.items.dataset, assignment.segmenter, assignment.reviewer) == ("screws", "defects", "ann")
 
 
 def test_a_port_that_is_taken_is_named(server):

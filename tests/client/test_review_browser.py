@@ -2,20 +2,14 @@
 
 import asyncio
 import dataclasses
-import os
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from review_house import DATASET, SIZE, TOKEN, House, propose, reviewing
+from review_house import DATASET, TOKEN, propose, reviewing
+from review_people import IN_A_BROWSER, sitting
 
 import mekiki
 from mekiki import AnnotationState, Box
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-ARGUMENTS += ["--disable-sync", "--no-first-run", "--disable-dev-shm-usage"]
 HOSTILE = (
     "<img src=x onerror=window.pwned=1>.png",
     "\"><script>window.pwned=1</script>'`${window.pwned=1}.png",
@@ -25,88 +19,7 @@ HOSTILE = (
     "../../etc/passwd?id=1&v=2#%00",
 )
 
-pytestmark = [
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"no browser: {CHROMIUM} does not exist"),
-    pytest.mark.xdist_group("browser"),
-]
-
-
-@pytest.fixture
-async def house(serve):
-    from services.codec.__main__ import OPENING
-
-    async with mekiki.AsyncClient(await serve([OPENING], u2net_home="/nowhere", segment_wait_ms=10)) as client:
-        yield House(client.codec)
-
-
-@pytest.fixture
-async def browser():
-    from playwright.async_api import async_playwright
-
-    async with async_playwright() as playwright:
-        environment = {**os.environ, "DBUS_SESSION_BUS_ADDRESS": "disabled:"}
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, env=environment)
-        yield chromium
-        await chromium.close()
-
-
-@dataclass
-class Person:
-    """Somebody at the page."""
-
-    page: object
-    faults: list
-
-    async def press(self, *keys):
-        for key in keys:
-            await self.page.keyboard.press(key)
-
-    async def until(self, script, argument=None):
-        await self.page.wait_for_function(script, arg=argument, timeout=20_000)
-
-    async def until_kept(self):
-        await self.page.wait_for_selector('.sync[data-state="kept"][data-unsent="0"]', timeout=20_000)
-
-    async def until_shown(self, item_id):
-        await self.page.wait_for_selector(f".facts h1:has-text({item_id!r})")
-
-    async def place(self, x, y):
-        """Where on the screen a place of the image is."""
-        await self.page.wait_for_selector(".stage .boxes[viewBox]")
-        frame = await self.page.locator(".stage .boxes").bounding_box()
-        return frame["x"] + x * frame["width"] / SIZE[0], frame["y"] + y * frame["height"] / SIZE[1]
-
-    async def drag(self, start, end, *, shift=False):
-        mouse, keyboard = self.page.mouse, self.page.keyboard
-        if shift:
-            await keyboard.down("Shift")
-        await mouse.move(*await self.place(*start))
-        await mouse.down()
-        await mouse.move(*await self.place(*[(a + b) / 2 for a, b in zip(start, end, strict=True)]))
-        await mouse.move(*await self.place(*end))
-        await mouse.up()
-        if shift:
-            await keyboard.up("Shift")
-
-    async def stored(self):
-        """What waits in this browser's storage."""
-        keys = await self.page.evaluate("Object.keys(localStorage)")
-        return [key for key in keys if key.startswith("mekiki-review/unsent/")]
-
-
-@asynccontextmanager
-async def sitting(browser, url, cells=1):
-    """A person in a browser of their own, before the contact sheet."""
-    context = await browser.new_context(viewport={"width": 1200, "height": 800})
-    page = await context.new_page()
-    faults = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("dialog", lambda dialog: faults.append(dialog.message))
-    await page.goto(f"{url}/?token={TOKEN}")
-    await page.wait_for_selector(f".cell >> nth={cells - 1}")
-    yield Person(page, faults)
-    assert faults == []
-    await context.close()
+pytestmark = IN_A_BROWSER
 
 
 async def test_hundreds_of_items_are_sorted_by_doubt_and_only_what_is_seen_exists(house, browser):
@@ -291,7 +204,7 @@ async def test_boxes_are_drawn_with_the_mouse_and_deleted(house, browser):
     async with reviewing(house) as url, sitting(browser, url) as ann:
         await ann.press("Enter")
         await ann.drag((2, 4), (12, 14))
-        await ann.drag((25, 20), (35, 28), shift=True)  # inside the proposal
+        await ann.drag((25, 20), (35, 28), key="Shift")  # inside the proposal
         await ann.until_kept()
         boxes = await house.boxes("a")
         assert [each.box for each in boxes] == [Box(20, 16, 40, 32), Box(2, 4, 12, 14), Box(25, 20, 35, 28)]

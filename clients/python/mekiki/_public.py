@@ -82,6 +82,7 @@ from mekiki._values.tuning import CompressionTuning, RatePoint
 from mekiki._wire.contexts import find_context
 from mekiki._wire.credentials import Credentials
 from mekiki._wire.policy import ClientOptions, RetryPolicy
+from mekiki._wire.trimap import Trimap
 from mekiki.errors import MekikiError
 
 __all__ = [
@@ -188,6 +189,7 @@ __all__ = [
     "Transform",
     "Trial",
     "TrialSeries",
+    "Trimap",
     "Verdict",
     "Verification",
     "VideoCodec",

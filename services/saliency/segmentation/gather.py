@@ -1,4 +1,4 @@
-"""Brings a training's items with their labels, and masks where these count, from codec into files, one at a time."""
+"""Brings a training's items with labels, and masks and trimaps where these count, from codec into files, one by one."""
 
 import tempfile
 from collections import Counter
@@ -13,7 +13,7 @@ from mekiki.types.v1 import types_pb2
 from services.runtime.errors import InvalidArgument
 from services.saliency.pictures import Pixels, prepare
 from services.saliency.recipe import Report
-from services.saliency.segmentation.labelled import LabelledSet, fit_mask
+from services.saliency.segmentation.labelled import LabelledSet, fit_mask, fit_trimap
 
 PHASE = "reading images"
 MOST_LABELS = 100
@@ -89,7 +89,7 @@ class _Spool:
         self._size = size
         self._files = pictures, masks
         self._shown: list[list[int]] = []
-        self._masked: list[int] = []
+        self._drawn: dict[int, bool] = {}  # by number of the picture, whether all of it is known
         self.groups: list[str] = []
 
     def add(self, read: mekiki.ReadItem, shown: tuple[str, ...]) -> None:
@@ -100,7 +100,11 @@ class _Spool:
         # A mask is about the item's first label: of a normal one it says nothing.
         if read.mask is not None and read.mask.any() and read.item.label in shown:
             masks.write(fit_mask(read.mask, self._size, numbers[0], alone=len(numbers) == 1).tobytes())
-            self._masked.append(len(self.groups))
+            self._drawn[len(self.groups)] = True
+        elif read.trimap is not None and read.item.label in shown:
+            inside, outside = read.trimap == mekiki.Trimap.OBJECT, read.trimap == mekiki.Trimap.BACKGROUND
+            masks.write(fit_trimap(inside, outside, self._size, numbers[0]).tobytes())
+            self._drawn[len(self.groups)] = False
         self._shown.append(numbers)
         self.groups.append(read.item.group)
 
@@ -111,14 +115,16 @@ class _Spool:
         for number, shown in enumerate(self._shown):
             present[number, shown] = True
         side = self._size
-        drawn = _map(masks, (len(self._masked), side, side)) if self._masked else ()
+        maps = _map(masks, (len(self._drawn), side, side)) if self._drawn else ()
+        drawn = dict(zip(self._drawn, maps, strict=True))
         return LabelledSet(
             pictures=_map(pictures, (len(self._shown), side, side, 3)),
             labels=self._labels,
             present=present,
             mains=np.array([shown[0] if shown else -1 for shown in self._shown], np.int64),
             groups=tuple(self.groups),
-            masks=dict(zip(self._masked, drawn, strict=True)),
+            masks={number: mask for number, mask in drawn.items() if self._drawn[number]},
+            trimaps={number: trimap for number, trimap in drawn.items() if not self._drawn[number]},
         )
 
 

@@ -23,6 +23,7 @@ class LabelledSet:
         mains: number of the first label of each, -1 where it shows none; (n,) int64.
         groups: "" where an item has none.
         masks: by number of the picture, what is known to be where, (s, s) uint8: BACKGROUND, the n-th label or UNKNOWN.
+        trimaps: the same of pictures of which somebody knows some: what is UNKNOWN may yet be found.
     """
 
     pictures: Pixels
@@ -31,6 +32,7 @@ class LabelledSet:
     mains: npt.NDArray[np.int64]
     groups: tuple[str, ...]
     masks: Mapping[int, Pixels] = field(default_factory=dict)
+    trimaps: Mapping[int, Pixels] = field(default_factory=dict)
 
 
 def fit_mask(mask: npt.NDArray[np.bool_], size: int, main: int, *, alone: bool) -> Pixels:
@@ -48,6 +50,36 @@ def fit_mask(mask: npt.NDArray[np.bool_], size: int, main: int, *, alone: bool) 
         classes[share == 0] = BACKGROUND
     classes[share >= 0.5] = main + 1
     return classes
+
+
+def fit_trimap(inside: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_], size: int, main: int) -> Pixels:
+    """Bring what is known of a picture, two maps (h, w), to (size, size) classes; inside is the label number `main`.
+
+    A cell is what most of what is known of it says, however little that is: a thin stroke must not vanish because the
+    cells are large.
+    """
+    height, width = inside.shape
+    smaller = (min(width, size), min(height, size))
+    shares = []
+    for known in (inside, outside):
+        shrunk = cv2.resize(known.astype(np.float32), smaller, interpolation=cv2.INTER_AREA)
+        shares.append(cv2.resize(shrunk, (size, size), interpolation=cv2.INTER_NEAREST))
+    within, without = shares
+    classes = np.full((size, size), UNKNOWN, np.uint8)
+    classes[without > 0] = BACKGROUND
+    classes[(within > 0) & (within >= without)] = main + 1
+    return classes
+
+
+def lay_over(seeds: Pixels, data: LabelledSet) -> None:
+    """Put what somebody drew in place of seeds, (n, side, side); a trimap only where it knows."""
+    side = int(seeds.shape[-1])
+    for number, mask in data.masks.items():
+        seeds[number] = shrink_classes(mask, side, len(data.labels))
+    for number, trimap in data.trimaps.items():
+        main = int(data.mains[number])
+        known = fit_trimap(trimap == main + 1, trimap == BACKGROUND, side, main)
+        seeds[number] = np.where(known == UNKNOWN, seeds[number], known)
 
 
 def shrink_classes(classes: Pixels, side: int, labels: int) -> Pixels:

@@ -66,9 +66,9 @@ class Stages:
 
 def fingerprint_training(data: LabelledSet, recipe: Recipe, weights: bytes) -> str:
     """Hash everything that a training depends on."""
-    facts = (recipe, data.labels, data.groups, data.pictures.shape, sorted(data.masks))
+    facts = (recipe, data.labels, data.groups, data.pictures.shape, sorted(data.masks), sorted(data.trimaps))
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
     digest.update(hashlib.blake2b(weights).digest())
-    for part in (data.present, data.mains, *data.pictures, *data.masks.values()):
+    for part in (data.present, data.mains, *data.pictures, *data.masks.values(), *data.trimaps.values()):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()

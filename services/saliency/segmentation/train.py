@@ -6,7 +6,7 @@ SEC, the baseline:
 3. The segmenter learns from the seeds, the labels and the edges (`sec.py`).
 
 REFINED finds the seeds by other means, and learns from them as from masks (`refined.py`). What somebody drew takes the
-place of seeds with either.
+place of seeds with either; where only some was, of those.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from services.saliency.recipe import Recipe as ClassifierRecipe
 from services.saliency.recipe import TrainingSet
 from services.saliency.segmentation.course import SegmentationSet
 from services.saliency.segmentation.cues import Maps, find_cues
-from services.saliency.segmentation.labelled import UNKNOWN, LabelledSet, shrink_classes
+from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet, lay_over
 from services.saliency.segmentation.model import Segmenter
 from services.saliency.segmentation.network import SegmentationNetwork, SteadyBody, build_segmentation_network
 from services.saliency.segmentation.recipe import Engine, Recipe, Watch
@@ -63,15 +63,8 @@ def train_segmenter(
     stages = Stages.resume(watch, fingerprint_training(data, recipe, start))
     seeds = stages.seeds
     if seeds is None:
-        if base:
-            seeds = ask_for_seeds(base, data, watch.report)
-        elif recipe.engine is Engine.SEC:
-            seeds = _find_seeds(data, recipe, weights, device, stages.open_watch())
-        else:
-            seeds = _find_evidence(network, data, recipe, device, stages.open_watch())
-        side = int(seeds.shape[-1])
-        for number, mask in data.masks.items():
-            seeds[number] = shrink_classes(mask, side, len(data.labels))
+        seeds = _find_first_seeds(network, data, recipe, weights, device, stages.open_watch(), base)
+        lay_over(seeds, data)
         stages = stages.turn(seeds)
     if recipe.engine is Engine.SEC:
         train_sec(network, SegmentationSet(data.pictures, data.present, seeds), recipe, stages.open_watch())
@@ -93,6 +86,26 @@ def _build(data: LabelledSet, recipe: Recipe, weights: Path | None, device: torc
     )
     network.module.to(device)
     return network
+
+
+def _find_first_seeds(
+    network: SegmentationNetwork,
+    data: LabelledSet,
+    recipe: Recipe,
+    weights: Path | None,
+    device: torch.device,
+    watch: Watch,
+    base: Segmenter | None,
+) -> Pixels:
+    """What is known of each position before what somebody drew is laid over it, (n, side, side) uint8."""
+    if set(np.flatnonzero(data.present.any(1)).tolist()) <= set(data.masks):  # nothing to look for
+        side = int(data.pictures.shape[1]) // network.stride
+        return np.full((len(data.pictures), side, side), BACKGROUND, np.uint8)
+    if base:
+        return ask_for_seeds(base, data, watch.report)
+    if recipe.engine is Engine.SEC:
+        return _find_seeds(data, recipe, weights, device, watch)
+    return _find_evidence(network, data, recipe, device, watch)
 
 
 def _find_evidence(

@@ -81,6 +81,6 @@ def _describe(segmenter: Segmenter, gathered: Gathered, recipe: Recipe, weights:
         input_size=segmenter.input_size,
         train_count=len(gathered.data.groups),
         left_out_count=gathered.left_out_count,
-        masked_count=len(gathered.data.masks),
+        masked_count=len(gathered.data.masks) + len(gathered.data.trimaps),
         create_time=datetime.now(UTC).isoformat(),
     )

@@ -17,6 +17,7 @@ from services.codec.changes import Appended, Change, NewItem
 from services.codec.dataset import Datasets
 from services.codec.items import hash_pixels
 from services.codec.litter import list_grounds
+from services.codec.stills import encode_png
 from services.runtime.manifest import ManifestLog
 from services.runtime.store import Store
 from services.runtime.sweep import sweep
@@ -55,7 +56,7 @@ def live_until_killed(url, number, steps):
             answers = datasets.append(NAME, make_batch(batch))
             say(f"appended {' '.join(answer.item.item_id for answer in answers)}")
             say(f"update {batch}")
-            datasets.update(NAME, [Change(FIRST, group=batch)])
+            datasets.update(NAME, [Change(FIRST, group=batch, mask_png=encode_png(scribble(batch)))])
             say(f"updated {batch}")
             for ground in list_grounds(store):
                 sweep(ground, grace_s=0)
@@ -76,6 +77,8 @@ def check(url, before, said, groups):
     wanted = [words[1] for words in said if words[0] == "update"]
     settled = [words[1] for words in said if words[0] == "updated"]
     found = snapshot.items[FIRST].group
+    drawn = datasets.read_mask(snapshot, snapshot.items[FIRST])
+    assert drawn is None if found == "" else np.array_equal(drawn, scribble(found))
     assert found in {*wanted[-1:], settled[-1] if settled else groups.get("last", "")}
     groups["last"] = found
     was_new = unsure <= set(snapshot.items)
@@ -112,6 +115,12 @@ def draw(item_id):
     if item_id.endswith("deep"):
         return random.integers(0, 1 << 16, (17, 19)).astype("u2")
     return random.integers(0, 256, (16, 16)).astype("u1")
+
+
+def scribble(batch):
+    """A mask of which some is not known, another one each time."""
+    random = np.random.default_rng(list(batch.encode()))
+    return random.choice(np.array([0, 128, 255], np.uint8), (16, 16))
 
 
 def open_store(url):

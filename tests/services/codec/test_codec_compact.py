@@ -28,7 +28,7 @@ def noise(shape, dtype=np.uint8, seed=0):
 def filled(datasets):
     """Twelve parts appended one by one, each with a mask, and some that are like nothing else."""
     datasets.create("parts")
-    mask = np.ones((200, 200), bool)
+    mask = np.full((200, 200), 255, np.uint8)
     for n, picture in enumerate(draw_parts(12)):
         datasets.append("parts", [NewItem(f"part-{n:02d}", picture, 1, mask=mask)])
     odd = [noise((30, 40, 3)), noise((31, 40, 4)), noise((20, 20), np.uint16), noise((5, 7))]

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from services.codec.changes import Appended, Change, NewItem
-from services.codec.items import Annotation
+from services.codec.items import UNKNOWN, Annotation
+from services.codec.stills import encode_png
 from services.runtime.errors import AlreadyExists, Conflict, DataLoss, NotFound
 
 SHAPES = [
@@ -299,8 +300,8 @@ def test_manifests_stay_small_and_items_keep_their_order(datasets, store, monkey
 
 
 def draw_mask(shape, row):
-    mask = np.zeros(shape, dtype=np.bool_)
-    mask[row : row + 3, 4:9] = True
+    mask = np.zeros(shape, dtype=np.uint8)
+    mask[row : row + 3, 4:9] = 255
     return mask
 
 
@@ -323,11 +324,51 @@ def test_masks_come_back_exactly_whatever_their_items_shapes_are(datasets):
 def test_a_duplicate_keeps_the_mask_that_it_had(datasets):
     datasets.create("drawn")
     pixels, first = np.zeros((20, 20), np.uint8), draw_mask((20, 20), 2)
-    twice = [NewItem("a", pixels, 1, mask=first), NewItem("a", pixels, 1, mask=~first)]
+    twice = [NewItem("a", pixels, 1, mask=first), NewItem("a", pixels, 1, mask=255 - first)]
     assert [answer.duplicate for answer in datasets.append("drawn", twice)] == [False, True]
-    datasets.append("drawn", [NewItem("a", pixels, 1, mask=~first)])
+    datasets.append("drawn", [NewItem("a", pixels, 1, mask=255 - first)])
     snapshot = datasets.open("drawn")
     assert (datasets.read_mask(snapshot, snapshot.items["a"]) == first).all()
+
+
+def scribble(shape, row):
+    trimap = np.full(shape, UNKNOWN, np.uint8)
+    trimap[row, :5], trimap[row + 1] = 255, 0
+    return trimap
+
+
+def test_a_mask_is_set_replaced_and_cleared_and_what_is_stored_is_counted(datasets):
+    datasets.create("drawn")
+    datasets.append("drawn", [NewItem(name, np.zeros((20, 20), np.uint8), 1) for name in "ab"])
+    bare = datasets.open("drawn").body["stored_bytes"]
+    etags = set()
+    for drawn in (draw_mask((20, 20), 2), scribble((20, 20), 3), scribble((20, 20), 9)):
+        (item,) = datasets.update("drawn", [Change("a", mask_png=encode_png(drawn))])
+        snapshot = datasets.open("drawn")
+        assert (datasets.read_mask(snapshot, snapshot.items["a"]) == drawn).all()
+        assert (datasets.read_pixels(snapshot, snapshot.items["a"]) == 0).all()
+        assert item.mask_is_partial == (UNKNOWN in drawn)
+        held = datasets.segments(snapshot).read_index(item.mask.segment).stored_bytes
+        assert snapshot.body["stored_bytes"] == bare + held
+        etags.add(item.etag)
+    assert len(etags) == 3
+    (kept,) = datasets.update("drawn", [Change("a", group="monday")])
+    assert kept.mask == item.mask
+    (cleared,) = datasets.update("drawn", [Change("a", mask_png=b"")])
+    snapshot = datasets.open("drawn")
+    assert datasets.read_mask(snapshot, cleared) is None
+    assert (cleared.mask_is_partial, cleared.mask_sha256, snapshot.body["stored_bytes"]) == (False, "", bare)
+
+
+def test_a_mask_that_comes_too_late_changes_nothing(datasets):
+    datasets.create("drawn")
+    datasets.append("drawn", [NewItem("a", np.zeros((20, 20), np.uint8), 1, mask=scribble((20, 20), 2))])
+    seen = datasets.open("drawn").items["a"]
+    new = Change("a", etag=seen.etag, mask_png=encode_png(draw_mask((20, 20), 5)))
+    first, second = datasets.update("drawn", [replace(new, mask_png=b""), new])
+    assert first.mask is None
+    assert isinstance(second, Conflict)
+    assert datasets.open("drawn").items["a"] == first
 
 
 def test_a_damaged_mask_is_named(datasets, store):

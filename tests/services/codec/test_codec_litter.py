@@ -8,6 +8,7 @@ from services.codec.changes import Appended, Change, NewItem
 from services.codec.dataset import Datasets
 from services.codec.litter import list_grounds
 from services.codec.segments import Named
+from services.codec.stills import encode_png
 from services.runtime.errors import DataLoss, NotFound, Unavailable
 from services.runtime.manifest import ManifestLog
 from services.runtime.sweep import sweep
@@ -18,7 +19,7 @@ GRACE_S = 3600.0
 
 def make_items(count, first=0):
     pixels = [np.full((20, 24), number, np.uint8) for number in range(first, first + count)]
-    mask = np.ones((20, 24), dtype=np.bool_)
+    mask = np.full((20, 24), 255, np.uint8)
     return [NewItem(f"part-{number}", one, one.nbytes, mask=mask) for number, one in enumerate(pixels, start=first)]
 
 
@@ -74,10 +75,22 @@ def test_what_a_killed_append_left_goes_and_trying_again_does_not_build_upon_it(
 
 def test_an_append_that_took_longer_than_the_grace_is_refused_and_changes_nothing(filled, store):
     slow = Datasets(store, lambda prefix: ManifestLog(store, prefix, has_copies=True), grace_s=0)
-    with pytest.raises(Unavailable, match="append again"):
+    with pytest.raises(Unavailable, match="try again"):
         slow.append("parts", make_items(1, first=5))
     assert len(filled.open("parts").items) == 3
     assert all(isinstance(answer, Appended) for answer in filled.append("parts", make_items(1, first=5)))
+
+
+def test_a_mask_that_was_replaced_goes_and_one_that_took_longer_than_the_grace_is_refused(filled, store):
+    masks = [np.full((20, 24), value, np.uint8) for value in (0, 255)]
+    places = [filled.update("parts", [Change("part-0", mask_png=encode_png(mask))])[0].mask for mask in masks]
+    gone = {key.rpartition("/")[2].partition(".")[0] for key in sweep_all(store, 2.1) if "/segments/" in key}
+    assert places[0].segment in gone
+    assert places[1].segment not in gone
+    slow = Datasets(store, lambda prefix: ManifestLog(store, prefix, has_copies=True), grace_s=0)
+    with pytest.raises(Unavailable, match="try again"):
+        slow.update("parts", [Change("part-0", mask_png=encode_png(masks[0]))])
+    assert filled.open("parts").items["part-0"].mask == places[1]
 
 
 def test_an_encoding_is_kept_while_it_is_written_or_named_and_goes_whole(filled, store, tmp_path):

@@ -25,8 +25,8 @@ def codec(store, open_model):
     codec = open_model()
     codec.datasets.create("parts")
     pictures = draw_parts(6)
-    mask = np.zeros(pictures[0].shape, bool)
-    mask[90:110, 80:120] = True
+    mask = np.zeros(pictures[0].shape, np.uint8)
+    mask[90:110, 80:120] = 255
     items = [NewItem(f"part-{n}", one, 1, labels=("bolt",), mask=mask) for n, one in enumerate(pictures)]
     deep = [NewItem("deep", pictures[0].astype(np.uint16) * 200, 1), NewItem("tiny", pictures[0][:9, :9], 1)]
     codec.datasets.append("parts", [*items, *deep])

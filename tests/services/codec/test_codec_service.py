@@ -366,6 +366,85 @@ async def test_masks_travel_only_when_asked_for(client):
     assert [read.mask async for read in client.codec.read_items("drawn")] == [None, None]
 
 
+def draw_trimap(shape=(24, 32)):
+    trimap = np.full(shape, mekiki.Trimap.UNKNOWN, np.uint8)
+    trimap[2:5, 3:9], trimap[20:] = mekiki.Trimap.OBJECT, mekiki.Trimap.BACKGROUND
+    return trimap
+
+
+async def read_drawn(client, item_id):
+    wanted = mekiki.ItemFilter("drawn", item_ids=[item_id])
+    (read,) = [each async for each in client.codec.read_items(wanted, metadata_only=True, with_masks=True)]
+    assert (read.mask is not None, read.trimap is not None) == (read.item.has_mask, read.item.has_trimap)
+    return read.trimap if read.mask is None else read.mask
+
+
+async def test_a_mask_and_a_trimap_take_each_others_place_and_are_cleared(client):
+    await client.codec.create_dataset("drawn")
+    trimap, mask = draw_trimap(), draw_trimap() == mekiki.Trimap.OBJECT
+    items = [mekiki.NewItem("a", np.zeros((24, 32), np.uint8), trimap=trimap)]
+    (appended,) = [answer.value.item async for answer in client.codec.append_items("drawn", items)]
+    assert (appended.has_mask, appended.has_trimap) == (False, True)
+    assert (await read_drawn(client, "a") == trimap).all()
+    update = client.codec.update_item
+    masked = await update("drawn", "a", mask=mask, etag=appended.etag)
+    assert (masked.has_mask, masked.has_trimap) == (True, False)
+    assert (await read_drawn(client, "a") == mask).all()
+    with pytest.raises(mekiki.errors.Conflict):
+        await update("drawn", "a", trimap=trimap, etag=appended.etag)
+    grouped = await update("drawn", "a", group="monday", etag=masked.etag)
+    assert grouped.has_mask, "what is not named stays"
+    await update("drawn", "a", trimap=trimap[::-1])
+    assert (await read_drawn(client, "a") == trimap[::-1]).all()
+    whole = await update("drawn", "a", trimap=np.where(mask, 255, 0))
+    assert (whole.has_mask, whole.has_trimap) == (True, False), "a trimap that knows every pixel is a mask"
+    cleared = await update("drawn", "a", clear_mask=True)
+    assert (cleared.has_mask, cleared.has_trimap, await read_drawn(client, "a")) == (False, False, None)
+    assert len({each.etag for each in (appended, masked, grouped, whole, cleared)}) == 5
+    with pytest.raises(ValueError, match="give one of"):
+        await update("drawn", "a", mask=mask, clear_mask=True)
+
+
+def make_png(pixels):
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("drawn", "complaint"),
+    [
+        (
+            {"trimap": make_png(draw_trimap() + np.uint8(1))},
+            "item.trimap.png: must hold the values 0, 128, 255, holds 1",
+        ),
+        ({"trimap": make_png(np.full((24, 32), 128, np.uint8))}, "item.trimap.png: must know a pixel or more"),
+        ({"trimap": make_png(np.zeros((24, 32, 3), np.uint8))}, "item.trimap.png: must have one channel of 8 bits"),
+        ({"trimap": make_png(np.zeros((24, 32), np.uint16))}, "item.trimap.png: must have one channel of 8 bits"),
+        ({"trimap": make_png(draw_trimap((24, 31)))}, "item.trimap: must have the image's size, 32 x 24, has 31 x 24"),
+        ({"trimap": b"none"}, "item.trimap.png: must be one of PNG"),
+        (
+            {"mask": make_png(np.zeros((25, 32), np.uint8))},
+            "item.mask: must have the image's size, 32 x 24, has 32 x 25",
+        ),
+    ],
+)
+async def test_a_map_that_does_not_fit_is_refused_and_nothing_changes(stub, client, drawn, complaint):
+    await client.codec.create_dataset("drawn")
+    pushed = [mekiki.NewItem("a", np.zeros((24, 32), np.uint8), trimap=draw_trimap())]
+    (before,) = [answer.value.item async for answer in client.codec.append_items("drawn", pushed)]
+    item = codec_pb2.Item(item_id="a", **{name: {"png": data} for name, data in drawn.items()})
+    request = codec_pb2.UpdateItemRequest(dataset="drawn", item=item, update_mask={"paths": ["mask"]})
+    code, details = await code_of(stub.UpdateItem(request))
+    assert (code, complaint in details) == ("INVALID_ARGUMENT", True), details
+    assert await client.codec.get_item("drawn", "a") == before
+
+
+async def test_a_new_item_with_both_a_mask_and_a_trimap_is_refused(stub, client):
+    await client.codec.create_dataset("drawn")
+    both = {"mask": {"png": make_png(draw_trimap())}, "trimap": {"png": make_png(draw_trimap())}}
+    (answer,) = [each async for each in stub.AppendItems(iter([frame("1", "a", grey(), "drawn", **both)]))]
+    assert "item.trimap" in answer.error.message
+
+
 @pytest.mark.parametrize("mask", [encode_mask(np.ones((24, 31), dtype=np.bool_)), types_pb2.Mask(png=b"none")])
 async def test_a_mask_that_does_not_fit_is_refused(stub, client, mask):
     await client.codec.create_dataset("drawn")

@@ -7,7 +7,7 @@ import numpy as np
 from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
 from services.runtime.config import Settings
 from services.runtime.errors import DataLoss, NotFound
-from services.runtime.images import encode_mask, encode_tensor
+from services.runtime.images import encode_mask, encode_tensor, encode_trimap
 from services.runtime.server import Opening, Service
 from services.runtime.status import to_status
 
@@ -23,6 +23,7 @@ class FakeItem:
     annotations: tuple = ()
     labels: tuple = ()  # instead of the one
     mask: np.ndarray | None = None
+    trimap: np.ndarray | None = None
 
 
 class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
@@ -44,6 +45,8 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
                 answer = self.answer(item, request.metadata_only)
                 if request.with_masks and item.mask is not None:
                     answer.mask.CopyFrom(encode_mask(item.mask))
+                if request.with_masks and item.trimap is not None:
+                    answer.trimap.CopyFrom(encode_trimap(item.trimap))
                 yield answer
 
     def answer(self, item, metadata_only):

@@ -72,6 +72,21 @@ async def test_a_mask_tells_where_the_first_label_is_and_that_nothing_else_is_th
     assert (masks[1][32:] == UNKNOWN).all()
 
 
+async def test_a_trimap_tells_only_what_it_knows_and_a_thin_stroke_does_not_vanish(serve):
+    trimap = np.full((500, 1000), 128, np.uint8)
+    trimap[100, 50:200] = 255  # an eighth of a cell
+    trimap[400:] = 0
+    large = np.zeros((500, 1000, 3), np.uint8)
+    items = [replace(each, pixels=large, mask=None, trimap=trimap) for each in ITEMS]
+    data = (await gather(serve, items)).data
+    assert data.masks == {}
+    assert sorted(data.trimaps) == [0, 1, 5]
+    for number, label in ((0, 1), (1, 2)):
+        drawn = np.full((64, 64), UNKNOWN, np.uint8)
+        drawn[12, 3:13], drawn[51:] = label, 0
+        assert (data.trimaps[number] == drawn).all()
+
+
 async def test_masks_are_left_alone_unless_asked_for(serve):
     assert (await gather(serve, use_masks=False)).data.masks == {}
 

@@ -13,11 +13,12 @@ from services.saliency.recipe import Recipe as ClassifierRecipe
 from services.saliency.recipe import Watch
 from services.saliency.segmentation import train as training
 from services.saliency.segmentation.drawing import draw, find_refined_size
-from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, fit_mask, shrink_classes
+from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, fit_mask, fit_trimap, shrink_classes
 from services.saliency.segmentation.model import Segmenter
 from services.saliency.segmentation.network import build_segmentation_network
 from services.saliency.segmentation.recipe import Engine
 from services.saliency.segmentation.seeds import ask_for_seeds
+from services.saliency.segmentation.stages import fingerprint_training
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +167,37 @@ def test_what_somebody_drew_takes_the_place_of_the_cues(monkeypatch):
     assert np.argwhere(drawn[2] == 1).tolist() == [[0, 0], [1, 0]]
     assert np.flatnonzero((drawn[2] == 0).any(1)).tolist() == [4, 5, 6, 7]
     assert not (drawn[2] == 2).any()
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_stroke_changes_the_seeds_there_and_only_there(monkeypatch, engine):
+    seen = []
+    learner = "train_sec" if engine is Engine.SEC else "train_refined"
+    monkeypatch.setattr(training, learner, lambda network, data, recipe, watch: seen.append(data.seeds))
+    data = draw_labelled(3)
+    stroke = np.full((SIDE, SIDE), UNKNOWN, np.uint8)
+    stroke[10, 2:30], stroke[50, 20:40] = data.mains[2] + 1, BACKGROUND  # each an eighth of a cell wide
+    recipe = replace(SHORT, engine=engine)
+    train_on(data, recipe)
+    train_on(replace(data, trimaps={2: stroke}), recipe)
+    plain, drawn = seen
+    expected = plain.copy()
+    expected[2, 1, :4], expected[2, 6, 2:5] = data.mains[2] + 1, BACKGROUND
+    assert (expected != plain).any()
+    assert np.array_equal(drawn, expected)
+
+
+def test_a_checkpoint_of_other_strokes_is_ignored():
+    data = draw_labelled(3)
+    drawn = replace(data, trimaps={2: np.zeros((SIDE, SIDE), np.uint8)})
+    assert fingerprint_training(data, SHORT, b"") != fingerprint_training(drawn, SHORT, b"")
+
+
+def test_a_cell_is_what_most_of_what_is_known_of_it_says():
+    inside, outside = np.zeros((4, 8), np.bool_), np.zeros((4, 8), np.bool_)
+    inside[0, :3], outside[0, 3], outside[1, 2] = True, True, True
+    assert fit_trimap(inside, outside, 2, 1).tolist() == [[2, UNKNOWN], [UNKNOWN] * 2]
+    assert fit_trimap(inside, outside, 4, 0).tolist()[:2] == [[1, 1, UNKNOWN, UNKNOWN], [UNKNOWN, 0, UNKNOWN, UNKNOWN]]
 
 
 def test_a_picture_without_objects_is_background_and_no_picture_has_cues_of_what_it_does_not_show(monkeypatch):

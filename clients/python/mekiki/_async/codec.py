@@ -12,7 +12,7 @@ from mekiki._values.annotation import Annotation
 from mekiki._values.dataset import Compaction, Dataset, ItemsLike, Verification, to_item_filter
 from mekiki._values.encoding import DEFAULT_ENCODING, EncodedDataset, EncodingOptions
 from mekiki._values.frame import Answer, Frame
-from mekiki._values.image import ImageLike, to_image
+from mekiki._values.image import Array, ImageLike, to_image, to_mask, to_trimap
 from mekiki._values.item import AppendedItem, Item, NewItem, PreparedImage, PreviewedItem, ReadItem
 from mekiki._wire import asynchronous as wire
 from mekiki.codec.v1 import codec_pb2, codec_pb2_grpc
@@ -116,7 +116,7 @@ class AsyncCodec:
         Args:
             items: a filter, or a data set's name for all of it.
             metadata_only: leave out the pixels.
-            with_masks: send the masks of those that have one, too.
+            with_masks: send the masks and trimaps of those that have one, too.
             storage_order: in the order in which they are stored, which is the fastest for many.
             timeout_s: deadline of the whole stream; default an hour.
         """
@@ -150,16 +150,40 @@ class AsyncCodec:
         group: str | None = None,
         split: str | None = None,
         annotations: Sequence[Annotation] | None = None,
+        mask: Array | None = None,
+        trimap: Array | None = None,
+        clear_mask: bool = False,
         etag: str = "",
         timeout_s: float | None = None,
     ) -> Item:
         """Changes what is given of an item and leaves the rest; returns it as it is now.
 
+        Args:
+            dataset: name.
+            item_id: which.
+            labels: the main one first.
+            group: part, author or day.
+            split: such as "train".
+            annotations: boxes.
+            mask: (h, w) bool, of the image's size: which pixels the main label is about. An item has a mask or a
+                trimap: each takes the other's place.
+            trimap: (h, w) uint8 of the values of `Trimap`, of the image's size: the same of some pixels. One that knows
+                all of them is a mask.
+            clear_mask: the item is to have neither.
+            etag: what the item's must still be.
+            timeout_s: deadline.
+
         Raises:
             Conflict: `etag` is given and somebody else has changed the item since.
             NotFound: there is no such data set or item.
+            InvalidArgument: of another size than the image's, or a trimap that knows nothing.
+            ValueError: more than one of `mask`, `trimap` and `clear_mask`, or an array that is none.
         """
+        if (mask is not None) + (trimap is not None) + clear_mask > 1:
+            raise ValueError("an item has a mask, a trimap or neither: give one of mask, trimap and clear_mask")
         given = {"labels": labels, "group": group, "split": split, "annotations": annotations}
+        changed = [name for name, value in given.items() if value is not None]
+        changed += ["mask"] if clear_mask or mask is not None or trimap is not None else []
         item = codec_pb2.Item(
             item_id=item_id,
             labels=labels,
@@ -167,9 +191,11 @@ class AsyncCodec:
             split=split or "",
             annotations=None if annotations is None else [annotation.to_proto() for annotation in annotations],
             etag=etag,
+            mask=None if mask is None else await wire.run_blocking(to_mask, mask),
+            trimap=None if trimap is None else await wire.run_blocking(to_trimap, trimap),
         )
         request = codec_pb2.UpdateItemRequest(dataset=dataset, item=item)
-        request.update_mask.paths.extend(name for name, value in given.items() if value is not None)
+        request.update_mask.paths.extend(changed)
         return Item.from_proto((await self._funnel.unary(self._stub.UpdateItem, request, timeout_s)).item)
 
     async def encode_dataset(

@@ -49,7 +49,8 @@ class AsyncSegmentation(AsyncDetection):
             items: all labels of an item count as present. Two kinds at least: two labels, or one and normal. Original
                 pixels.
             normal_labels: of items that show nothing of interest, such as "good"; they teach the background.
-            use_masks: learn from the masks that items have, too: they tell where the first label of an item is.
+            use_masks: learn from the masks and trimaps that items have, too: they tell where the first label of an item
+                is. What a trimap does not know is left to the engine.
             engine: how it learns; None for REFINED, or what the training goes on from.
             backbone: of timm, with maps of stride 8, 16 and 32, or "small"; default "mobilenetv2_100".
             epochs: rounds over the items, 1 to 500; default 12.

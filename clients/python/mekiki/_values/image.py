@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mekiki._wire.runs import from_runs
+from mekiki._wire.trimap import Trimap
 from mekiki.errors import Internal
 from mekiki.types.v1 import types_pb2
 
@@ -163,13 +164,36 @@ def to_heatmap(values: Array) -> types_pb2.Heatmap:
 
 def to_mask(mask: Array) -> types_pb2.Mask:
     """A binary map for the wire, from (h, w) bool."""
-    from PIL import Image  # noqa: PLC0415 -- `import mekiki` stays quick
-
     if mask.ndim != 2 or mask.size == 0:
         raise ValueError(f"a mask's shape must be (h, w) and not empty, not {mask.shape}")
+    return types_pb2.Mask(png=_write_png(mask.astype(np.uint8) * np.uint8(255)))
+
+
+def to_trimap(trimap: Array) -> types_pb2.Trimap:
+    """A map of which only some is known for the wire, from (h, w) of the values of `Trimap`."""
+    if trimap.ndim != 2 or trimap.size == 0:
+        raise ValueError(f"a trimap's shape must be (h, w) and not empty, not {trimap.shape}")
+    strange = ~np.isin(trimap, list(Trimap))
+    if strange.any():
+        values = ", ".join(map(str, Trimap))
+        raise ValueError(f"a trimap must hold the values {values} alone, not {trimap[strange][0]}")
+    return types_pb2.Trimap(png=_write_png(trimap.astype(np.uint8)))
+
+
+def from_trimap(trimap: types_pb2.Trimap) -> NDArray[np.uint8]:
+    """The map that a service sent, (h, w) uint8 of the values of `Trimap`."""
+    from PIL import Image  # noqa: PLC0415 -- `import mekiki` stays quick
+
+    with Image.open(io.BytesIO(trimap.png), formats=("PNG",)) as file:
+        return np.asarray(file.convert("L"))
+
+
+def _write_png(grey: NDArray[np.uint8]) -> bytes:
+    from PIL import Image  # noqa: PLC0415 -- `import mekiki` stays quick
+
     file = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(file, "PNG", compress_level=1)
-    return types_pb2.Mask(png=file.getvalue())
+    Image.fromarray(grey).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def from_mask(mask: types_pb2.Mask) -> NDArray[np.bool_]:

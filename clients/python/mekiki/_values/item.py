@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mekiki import errors
 from mekiki._values.annotation import Affine, Annotation, time_of
-from mekiki._values.image import ImageLike, from_image, from_mask, to_image, to_mask
+from mekiki._values.image import ImageLike, from_image, from_mask, from_trimap, to_image, to_mask, to_trimap
 from mekiki.codec.v1 import codec_pb2
 
 
@@ -41,6 +41,9 @@ class Item:
     has_mask: bool
     """Whether a person's mask of it is stored; see `read_items`."""
 
+    has_trimap: bool = False
+    """Whether a person's trimap is, instead: it is known of some pixels what they show."""
+
     @property
     def label(self) -> str:
         """The main label; empty where there is none."""
@@ -63,6 +66,7 @@ class Item:
             etag=item.etag,
             create_time=time_of(item.create_time),
             has_mask=item.has_mask,
+            has_trimap=item.has_trimap,
         )
 
 
@@ -85,6 +89,9 @@ class NewItem:
     mask: NDArray[Any] | None = None
     """(h, w) bool, of the image's size: which pixels the main label is about, such as those of a defect."""
 
+    trimap: NDArray[Any] | None = None
+    """(h, w) uint8 of the values of `Trimap`, instead of a mask: the same of some pixels."""
+
     def to_proto(self) -> codec_pb2.NewItem:
         """For the wire; reads the file where the image is a path."""
         return codec_pb2.NewItem(
@@ -95,6 +102,7 @@ class NewItem:
             split=self.split,
             annotations=[annotation.to_proto() for annotation in self.annotations],
             mask=None if self.mask is None else to_mask(self.mask),
+            trimap=None if self.trimap is None else to_trimap(self.trimap),
         )
 
 
@@ -160,6 +168,9 @@ class ReadItem:
     mask: NDArray[np.bool_] | None
     """(height, width) of the original; None where it has none or none was asked for."""
 
+    trimap: NDArray[np.uint8] | None = None
+    """(height, width) of the original, of the values of `Trimap`; None where it has none or none was asked for."""
+
     @property
     def pixels(self) -> NDArray[Any]:
         """The pixels, (h, w) or (h, w, 1|3|4) uint8 or uint16, read-only.
@@ -182,6 +193,7 @@ class ReadItem:
             result=from_image(response.image) if response.HasField("image") else None,
             error=errors.from_status(response.error) if response.HasField("error") else None,
             mask=from_mask(response.mask) if response.HasField("mask") else None,
+            trimap=from_trimap(response.trimap) if response.HasField("trimap") else None,
         )
 
 

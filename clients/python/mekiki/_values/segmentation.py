@@ -57,7 +57,7 @@ class Segmenter:
     """Items left out: damaged, or without a label."""
 
     masked_count: int
-    """Of the items trained on, those whose mask was learnt from."""
+    """Of the items trained on, those whose mask or trimap was learnt from."""
 
     create_time: datetime
 

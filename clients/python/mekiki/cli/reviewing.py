@@ -22,6 +22,9 @@ def review(  # noqa: PLR0913 -- a command's options
     split: Splits = None,
     detector: Annotated[str, typer.Option(help="Show what this detector says of every item, too.")] = "",
     classifier: Annotated[str, typer.Option(help="Explains pictures; default the one that proposed the box.")] = "",
+    segmenter: Annotated[
+        str, typer.Option(help="Show which pixels this segmenter finds; correct and accept them.")
+    ] = "",
     name: Annotated[str, typer.Option(help="Your name, kept with the boxes that you draw; default your login.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Most items: the most doubtful ones.")] = 5000,
     port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 for any that is free.")] = PORT,
@@ -37,7 +40,7 @@ def review(  # noqa: PLR0913 -- a command's options
         except ImportError as error:
             raise ValueError(f"{EXTRA} ({error})") from error
         wanted = ItemFilter(dataset, labels=label or (), splits=split or ())
-        assignment = Assignment(wanted, name or find_login(), classifier, detector, limit)
+        assignment = Assignment(wanted, name or find_login(), classifier, detector, limit, segmenter)
 
         def tell(url: str, url_once: str) -> None:
             output.say(f"{dataset} is shown at {url}\nCtrl-C ends it; every decision is kept as soon as it is made.")

@@ -250,7 +250,7 @@ def segmenter(  # noqa: PLR0913 -- a command's options
     normal: Annotated[
         list[str] | None, typer.Option(help="Label of items that show nothing of interest; may be repeated.")
     ] = None,
-    masks: Annotated[bool, typer.Option("--masks", help="Learn from the masks that items have, too.")] = False,
+    masks: Annotated[bool, typer.Option("--masks", help="Learn from masks and scribbles of items, too.")] = False,
     engine: Annotated[
         SegmentationEngine | None, typer.Option(help="How it learns; default refined, sec is the baseline.")
     ] = None,

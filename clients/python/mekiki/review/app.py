@@ -48,6 +48,7 @@ def create_app(desk: Desk, token: str, once: str = "") -> Starlette:
         Route("/api/thumbnail", page.show_thumbnail),
         Route("/api/picture", page.show_picture),
         Route("/api/heat", page.show_heat),
+        Route("/api/segments", page.segment),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     return Starlette(
@@ -71,6 +72,8 @@ class _Page:
             "reviewer": assignment.reviewer,
             "detector": assignment.detector,
             "classifier": assignment.classifier,
+            "segmenter": assignment.segmenter,
+            "segmented": self._desk.segmented,
             "labels": await self._desk.list_labels(),
         }
         return JSONResponse(told)
@@ -111,6 +114,9 @@ class _Page:
 
     async def show_picture(self, request: Request) -> Response:
         return _show(await self._desk.pictures.find(_read_id(request)), KEPT)
+
+    async def segment(self, request: Request) -> Response:
+        return JSONResponse(await self._desk.masks.segment(_read_id(request)))
 
     async def show_heat(self, request: Request) -> Response:
         asked, item_id = request.query_params, _read_id(request)

@@ -1,7 +1,7 @@
 """What is to be looked through, and in which order."""
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from mekiki import AnnotationState, Item, ItemFilter
@@ -24,6 +24,9 @@ class Assignment:
     limit: int = 5000
     """Most items: the most doubtful ones."""
 
+    segmenter: str = ""
+    """Says which pixels show an item's first label; empty for none."""
+
 
 def sort_by_doubt(items: Iterable[Item], limit: int) -> list[Item]:
     """The most doubtful items, at most `limit`, the most doubtful first.
@@ -32,6 +35,22 @@ def sort_by_doubt(items: Iterable[Item], limit: int) -> list[Item]:
     then items without a box; last those of which a person has judged every box.
     """
     return heapq.nsmallest(limit, items, key=_measure_certainty)
+
+
+def sort_by_mask(items: Iterable[Item], limit: int, labels: Collection[str]) -> list[Item]:
+    """At most `limit` items, those first of whose pixels nothing is known yet.
+
+    Then those with scribbles; then those whose first label is none of `labels`, a segmenter's; last those with a mask.
+    """
+
+    def measure(item: Item) -> tuple[int, str]:
+        if item.has_mask:
+            return 3, item.item_id
+        if item.has_trimap:
+            return 1, item.item_id
+        return 0 if item.label in labels else 2, item.item_id
+
+    return heapq.nsmallest(limit, items, key=measure)
 
 
 def _measure_certainty(item: Item) -> tuple[int, float, str]:

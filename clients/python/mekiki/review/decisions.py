@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-from mekiki import AsyncClient, EnrolledItem, ItemRef, errors
+from mekiki import AsyncClient, EnrolledItem, Item, ItemRef, Trimap, errors
 from mekiki.review.assignment import Assignment
+from mekiki.review.drawn import read_drawn
+from mekiki.review.masks import Masks
 from mekiki.review.messages import Decision, Edit, Enrol, Forget, Json, sign_boxes, write_error, write_item
 
 # What another attempt may mend: the page keeps the decision and sends it again.
@@ -14,8 +16,9 @@ _PASSING = (errors.Unavailable, errors.DeadlineExceeded, errors.Overloaded, erro
 class Clerk:
     """Carries decisions to codec and anomaly."""
 
-    def __init__(self, client: AsyncClient, assignment: Assignment) -> None:
+    def __init__(self, client: AsyncClient, assignment: Assignment, masks: Masks) -> None:
         self._client = client
+        self._masks = masks
         self._assignment = assignment
         self.saved_count = 0
 
@@ -44,15 +47,26 @@ class Clerk:
         return {"item_id": decision.item_id, **outcome}
 
     async def _save(self, edit: Edit) -> Json:
-        codec, dataset = self._client.codec, self._assignment.items.dataset
         try:
-            item = await codec.update_item(dataset, edit.item_id, annotations=edit.annotations, etag=edit.etag)
+            return {"status": "saved", "item": write_item(await self._update(edit), edit.drawn)}
         except errors.Conflict:
-            item = await codec.get_item(dataset, edit.item_id)
+            item, drawn = await self._masks.read_item(edit.item_id)
             # An answer that was lost on its way is asked for again: what is there is then just what was sent.
-            if item.annotations != edit.annotations:
-                return {"status": "conflict", "item": write_item(item)}
-        return {"status": "saved", "item": write_item(item)}
+            is_same = item.annotations == edit.annotations and edit.drawn in (None, drawn)
+            return {"status": "saved" if is_same else "conflict", "item": write_item(item, drawn)}
+
+    async def _update(self, edit: Edit) -> Item:
+        drawn = await asyncio.to_thread(read_drawn, edit.drawn) if edit.drawn else None
+        is_whole = drawn is not None and not (drawn == Trimap.UNKNOWN).any()
+        return await self._client.codec.update_item(
+            self._assignment.items.dataset,
+            edit.item_id,
+            annotations=edit.annotations,
+            mask=drawn == Trimap.OBJECT if drawn is not None and is_whole else None,
+            trimap=None if is_whole else drawn,
+            clear_mask=edit.drawn == "",
+            etag=edit.etag,
+        )
 
     async def _enrol(self, decision: Enrol) -> Json:
         normal = EnrolledItem(

@@ -9,9 +9,10 @@ import numpy as np
 
 from mekiki import AsyncClient, Item, ItemRef, MekikiError, errors
 from mekiki.review.album import Album
-from mekiki.review.assignment import Assignment, sort_by_doubt
+from mekiki.review.assignment import Assignment, sort_by_doubt, sort_by_mask
 from mekiki.review.decisions import Clerk
 from mekiki.review.judge import Judge, end
+from mekiki.review.masks import Masks
 from mekiki.review.messages import Json, write_item
 from mekiki.review.pictures import Picture, draw_picture, draw_thumbnail, paint_heat
 
@@ -31,7 +32,9 @@ class Desk:
     def __init__(self, client: AsyncClient, assignment: Assignment) -> None:
         dataset = assignment.items.dataset
         self.assignment = assignment
-        self.clerk = Clerk(client, assignment)
+        self.masks = Masks(client, assignment)
+        self.clerk = Clerk(client, assignment, self.masks)
+        self.segmented: tuple[str, ...] = ()
         self.judge = Judge(client, dataset, assignment.detector) if assignment.detector else None
         self.thumbnails = Album(client, dataset, draw_thumbnail, THUMBNAIL_BYTES)
         self.pictures = Album(client, dataset, draw_picture, PICTURE_BYTES)
@@ -43,13 +46,15 @@ class Desk:
         """Begins to draw and to judge beside whatever is asked.
 
         Raises:
-            MekikiError: there is no such data set, detector or classifier, or no service.
+            MekikiError: there is no such data set, detector, classifier or segmenter, or no service.
         """
         assignment = self.assignment
         if assignment.detector:
             await self._client.anomaly.get_detector(assignment.detector)
         if assignment.classifier:
             await self._client.saliency.get_classifier(assignment.classifier)
+        if assignment.segmenter:
+            self.segmented = (await self._client.saliency.get_segmenter(assignment.segmenter)).labels
         items, _ = await self.read_items()
         names = [item.item_id for item in items]
         self._beside.append(asyncio.create_task(self._draw_ahead(names)))
@@ -68,15 +73,18 @@ class Desk:
     async def read_items(self) -> tuple[list[Item], int]:
         """The items to look through, the most doubtful first, and how many there are in all."""
         found = [read.item async for read in self._client.codec.read_items(self.assignment.items, metadata_only=True)]
-        return await asyncio.to_thread(sort_by_doubt, found, self.assignment.limit), len(found)
+        limit = self.assignment.limit
+        if self.assignment.segmenter:
+            return await asyncio.to_thread(sort_by_mask, found, limit, self.segmented), len(found)
+        return await asyncio.to_thread(sort_by_doubt, found, limit), len(found)
 
     async def read_version(self) -> int:
         """The data set's version: while it stays, no item has changed."""
         return (await self._client.codec.get_dataset(self._dataset)).version
 
     async def read_item(self, item_id: str) -> Json:
-        """An item as it is now."""
-        return write_item(await self._client.codec.get_item(self._dataset, item_id))
+        """An item as it is now, with what was drawn of it."""
+        return write_item(*await self.masks.read_item(item_id))
 
     async def list_labels(self) -> list[str]:
         """The labels of the data set's items, the most frequent first."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mekiki import Annotation, AnnotationState, Box, Item, ScoredImage, errors
+from mekiki.review.drawn import check_drawn
 
 MOST_DECISIONS = 256
 """In one message."""
@@ -19,11 +20,15 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Edit:
-    """An item is to carry these boxes, provided that it is still the one that the person saw."""
+    """An item is to carry these boxes, provided that it is still the one that the person saw.
+
+    `drawn` is the text of what is to be known of its pixels, "" for nothing; None leaves that as it is.
+    """
 
     item_id: str
     etag: str
     annotations: tuple[Annotation, ...]
+    drawn: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def _read_decision(told: object, field: str) -> Decision:
             if not etag:
                 raise errors.InvalidArgument(f"{field}.etag: must not be empty", field=f"{field}.etag")
             read = (_read_annotation(each, f"{field}.annotations[{number}]") for number, each in enumerate(boxes))
-            return Edit(item_id, etag, tuple(read))
+            return Edit(item_id, etag, tuple(read), _read_drawn(told, field))
         case "enrol":
             return Enrol(item_id, _get_text(told, "category", field))
         case "forget":
@@ -84,6 +89,18 @@ def _read_decision(told: object, field: str) -> Decision:
             raise errors.InvalidArgument(
                 f"{field}.kind: must be edit, enrol or forget, is {other!r}", field=f"{field}.kind"
             )
+
+
+def _read_drawn(told: object, field: str) -> str | None:
+    if isinstance(told, dict) and told.get("drawn") is None:
+        return None
+    drawn = _get(told, "drawn", str, field)
+    try:
+        if drawn:
+            check_drawn(drawn)
+    except ValueError as error:
+        raise errors.InvalidArgument(f"{field}.drawn: {error}", field=f"{field}.drawn") from None
+    return drawn
 
 
 def _read_annotation(told: object, field: str) -> Annotation:
@@ -132,8 +149,9 @@ def sign_boxes(edit: Edit, reviewer: str) -> Edit:
     return replace(edit, annotations=tuple(replace(each, source=each.source or reviewer) for each in edit.annotations))
 
 
-def write_item(item: Item) -> Json:
-    """An item for the page."""
+def write_item(item: Item, drawn: str | None = None) -> Json:
+    """An item for the page, with the text of what was drawn of it where that is known."""
+    is_bare = not (item.has_mask or item.has_trimap)
     return {
         "id": item.item_id,
         "etag": item.etag,
@@ -143,6 +161,9 @@ def write_item(item: Item) -> Json:
         "labels": item.labels,
         "group": item.group,
         "split": item.split,
+        "has_mask": item.has_mask,
+        "has_trimap": item.has_trimap,
+        "drawn": "" if is_bare else drawn,
         "annotations": [_write_annotation(each) for each in item.annotations],
     }
 

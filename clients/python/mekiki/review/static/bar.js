@@ -24,8 +24,9 @@ export class Bar {
   draw(mode, filter) {
     const { store } = this;
     const { done, total, leftMs } = store.progress();
-    const detector = store.review.detector;
-    replace(this.title, foreign(store.review.dataset), detector ? el("small", {}, " judged by ", foreign(detector)) : null);
+    const { detector, segmenter } = store.review;
+    replace(this.title, foreign(store.review.dataset), detector ? el("small", {}, " judged by ", foreign(detector)) : null,
+      segmenter ? el("small", {}, " segmented by ", foreign(segmenter)) : null);
     this.fill.style.width = `${total ? (100 * done) / total : 0}%`;
     const left = leftMs === null ? "" : ` · ${tellTime(leftMs)} left`;
     const judging = detector && store.judged.done < store.judged.total ? ` · judging ${store.judged.done} of ${store.judged.total}` : "";

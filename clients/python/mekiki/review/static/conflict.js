@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { el, foreign, replace, svg, visible } from "./dom.js";
+import { decode, isScribbled, isWhole, paint } from "./drawn.js";
 
 export class ConflictDialog {
   constructor(store, onResolved) {
@@ -25,17 +26,20 @@ export class ConflictDialog {
       el("p", { class: "of" }, foreign(id)),
       theirs ? null : el("p", { class: "why" }, visible(message)),
       el("div", { class: "versions" },
-        this.draw("Yours", item, mine, "m", theirs ? "keep mine" : "try again", true),
-        this.draw(theirs ? "Theirs" : "In the data set", item, (theirs ?? item).annotations, "t", theirs ? "take theirs" : "let it go", false)));
+        this.draw("Yours", item, { annotations: mine.annotations, drawn: mine.drawn ?? (theirs ?? item).drawn }, "m", theirs ? "keep mine" : "try again", true),
+        this.draw(theirs ? "Theirs" : "In the data set", item, theirs ?? item, "t", theirs ? "take theirs" : "let it go", false)));
     if (!this.node.open) this.node.showModal();
   }
 
-  draw(title, item, boxes, key, verb, isMine) {
+  draw(title, item, { annotations: boxes, drawn }, key, verb, isMine) {
+    const mask = el("canvas", { width: item.width, height: item.height });
+    if (drawn) paint(mask, decode(drawn, item.width, item.height), null, isWhole(drawn));
     const frame = svg("svg", { viewBox: `0 0 ${item.width} ${item.height}` },
       ...boxes.map(({ box: [left, top, right, bottom], state }) => svg("rect", { x: left, y: top, width: right - left, height: bottom - top, class: state })));
     const lines = boxes.map((box) => el("li", {}, foreign(box.label || "no label"), ` ${box.state}`, el("small", {}, " ", foreign(box.source || this.store.review.reviewer))));
+    if (drawn) lines.push(el("li", {}, isScribbled(drawn) ? "scribbles" : "a mask"));
     return el("section", { class: isMine ? "mine" : "theirs" }, el("h3", {}, title),
-      el("div", { class: "print" }, el("img", { src: api.thumbnail(item), alt: "" }), frame),
+      el("div", { class: "print" }, el("img", { src: api.thumbnail(item), alt: "" }), mask, frame),
       el("ul", {}, ...(lines.length ? lines : [el("li", {}, "no box")])),
       el("button", { onclick: () => this.choose(isMine) }, el("kbd", {}, key), verb));
   }

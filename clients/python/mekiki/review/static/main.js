@@ -6,6 +6,7 @@ import { ConflictDialog } from "./conflict.js";
 import { el, replace } from "./dom.js";
 import { Heat } from "./heat.js";
 import { find, makeHelp } from "./keys.js";
+import { Masks } from "./masks.js";
 import { Panel } from "./panel.js";
 import { Sheet } from "./sheet.js";
 import { Stage } from "./stage.js";
@@ -31,12 +32,13 @@ class Page {
     this.sheet = new Sheet(this.store, (id) => this.open(id), (id) => this.show(id));
     this.stage = new Stage(this);
     this.heat = new Heat(this.store, this.stage, (text) => this.say(text));
+    this.masks = new Masks(this.store, this.stage, this);
     this.panel = new Panel(this.store, {
       choose: (id) => this.choose(id),
       judge: (state, id) => this.judge(state, id, true),
       name: (label) => this.name(label),
       enrol: () => this.enrol(),
-    });
+    }, this.masks.node);
     this.strip = new Strip(this.store, (id) => this.show(id));
     this.dialog = new ConflictDialog(this.store, () => this.showConflict());
     this.desk = el("main", { class: "desk", hidden: true }, this.stage.node, this.panel.node, this.strip.node);
@@ -65,7 +67,7 @@ class Page {
   press(event) {
     this.stage.isPanning = event.key === "Control";
     if (event.target instanceof HTMLInputElement || event.isComposing || this.dialog.isOpen || this.help.open || !this.current) return;
-    const act = find(event, this.mode);
+    const act = find(event, this.mode, this.masks.rules);
     if (!act) return;
     event.preventDefault();
     act(this, event);
@@ -95,6 +97,7 @@ class Page {
     const rank = ranks.get(this.current);
     this.stage.next = order.slice(rank + 1, rank + 3).map((id) => items.get(id));
     this.stage.draw(items.get(this.current), boxes, this.chosen, this.edge);
+    this.masks.draw(this.current);
     this.panel.draw(this.current, this.chosen, this.labels);
     this.strip.draw(this.current);
   }
@@ -125,6 +128,7 @@ class Page {
   look(id) {
     if (this.mode === "item") this.store.look(id).catch(() => {});
     if (this.mode === "item") this.heat.load(id, this.chosen);
+    if (this.mode === "item") this.masks.load(id);
   }
 
   open(id) {
@@ -133,6 +137,7 @@ class Page {
   }
 
   leave() {
+    if (this.stage.brush) return this.masks.toggleBrush();
     if (this.chosen) return this.choose("");
     this.mode = "sheet";
     this.show(this.current);
@@ -168,6 +173,7 @@ class Page {
   // Deciding.
 
   judge(state, id = this.chosen, stays = false) {
+    if (this.masks.rules && !stays) return this.say("Open the item with Enter: masks are judged one by one.");
     const boxes = this.store.boxes(this.current);
     if (!boxes.length && state === "rejected") return;
     if (!boxes.length) this.store.pass(this.current);

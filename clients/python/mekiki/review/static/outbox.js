@@ -8,6 +8,7 @@ const AT_ONCE = 2;
 const FIRST_PAUSE_MS = 400;
 const LONGEST_PAUSE_MS = 8000;
 const SENT_KEPT = 8;
+const MOST_WEIGHT = 2 << 20; // signs of what was drawn, in one message
 const ROOT = "mekiki-review/unsent";
 
 // Edits of an item follow each other, and so do enrolling and forgetting it.
@@ -43,7 +44,9 @@ export class Outbox {
     const name = slot(decision);
     const old = this.entries.get(name);
     const entry = { decision, sent: old?.sent ?? [], flying: old?.flying ?? false, stuck: false, due: now() + delayMs };
-    if (old && decision.kind === "edit" && !decision.rebased) entry.decision = { ...decision, etag: old.decision.etag };
+    if (old && decision.kind === "edit" && !decision.rebased) {
+      entry.decision = { ...decision, etag: old.decision.etag, drawn: decision.drawn ?? old.decision.drawn };
+    }
     this.entries.set(name, entry);
     this.store(name, entry);
     this.onChange();
@@ -77,7 +80,7 @@ export class Outbox {
   async pump() {
     this.timer = 0;
     const ready = [...this.entries.values()].filter((entry) => !entry.flying && !entry.stuck);
-    const batch = ready.filter((entry) => entry.due <= now()).slice(0, BATCH);
+    const batch = fill(ready.filter((entry) => entry.due <= now()).slice(0, BATCH));
     if (ready.length > batch.length) this.schedule(Math.max(20, Math.min(...ready.map((entry) => entry.due)) - now()));
     if (!batch.length || this.underWay >= AT_ONCE) return;
     const flown = batch.map((entry) => this.takeOff(entry));
@@ -97,7 +100,10 @@ export class Outbox {
   takeOff(entry) {
     entry.flying = true;
     // What is sent may be kept though its answer is lost; see `land`.
-    if (entry.decision.kind === "edit") entry.sent = [...entry.sent, entry.decision.annotations].slice(-SENT_KEPT);
+    const { kind, annotations, drawn } = entry.decision;
+    if (kind === "edit" && !entry.sent.some((each) => sameBoxes(each.annotations, annotations) && each.drawn === drawn)) {
+      entry.sent = [...entry.sent, { annotations, drawn }].slice(-SENT_KEPT);
+    }
     this.store(slot(entry.decision), entry);
     return entry.decision;
   }
@@ -125,7 +131,8 @@ export class Outbox {
 
   // The other version is one that was sent from here, and whose answer never came.
   isOurs(entry, outcome) {
-    return entry.sent.some((boxes) => sameBoxes(boxes, outcome.item.annotations));
+    const { item } = outcome;
+    return entry.sent.some(({ annotations, drawn }) => sameBoxes(annotations, item.annotations) && (drawn ?? item.drawn) === item.drawn);
   }
 
   rebase(name, entry, outcome) {
@@ -170,3 +177,9 @@ export class Outbox {
 }
 
 const now = () => performance.now();
+
+// As many as one message may weigh, and one at least.
+function fill(entries) {
+  let weight = 0;
+  return entries.filter(({ decision }, number) => (weight += decision.drawn?.length ?? 0) <= MOST_WEIGHT || number === 0);
+}

@@ -4,10 +4,12 @@ import { el, foreign, replace, visible } from "./dom.js";
 import { percent } from "./sheet.js";
 
 const HINTS = [["a", "accept"], ["r", "reject"], ["u", "undo"], ["n", "next"], ["Tab", "choose a box"], ["h", "heat map"]];
+const MASK_HINTS = [["a", "accept"], ["r", "reject"], ["p", "brush"], ["x", "other side"], ["[ ]", "brush size"], ["m", "mask"], ["u", "undo"], ["n", "next"]];
 const WORDS = { proposed: "proposed", accepted: "accepted", rejected: "rejected" };
 
 export class Panel {
-  constructor(store, act) {
+  // `masks` is what stands of them beside the image.
+  constructor(store, act, masks) {
     this.store = store;
     this.act = act;
     this.facts = el("header", { class: "facts" });
@@ -18,9 +20,10 @@ export class Panel {
     this.input = el("input", { id: "label", list: "labels", maxlength: 255, autocomplete: "off", spellcheck: "false", placeholder: "another label", "aria-label": "label" });
     this.input.addEventListener("keydown", (event) => this.type(event));
     this.input.addEventListener("blur", () => (this.input.value = ""));
-    this.node = el("aside", { class: "panel" }, this.facts, this.verdict, this.list,
+    this.hints = el("footer", { class: "hints" });
+    this.node = el("aside", { class: "panel" }, this.facts, this.verdict, masks, this.list,
       el("section", { class: "naming" }, el("h2", {}, "Label"), this.labels, this.input, this.options),
-      el("footer", { class: "hints" }, ...HINTS.map(([key, what]) => el("span", {}, el("kbd", {}, key), what))));
+      this.hints);
   }
 
   draw(id, chosen, labels) {
@@ -29,6 +32,7 @@ export class Panel {
     replace(this.facts, el("p", { class: "rank" }, `${rank.toLocaleString("en")} of ${this.store.order.length.toLocaleString("en")}`),
       el("h1", {}, foreign(id)),
       el("p", { class: "detail" }, ...this.details(item)));
+    if (!this.hints.hasChildNodes()) replace(this.hints, ...(this.store.review.segmenter ? MASK_HINTS : HINTS).map(([key, what]) => el("span", {}, el("kbd", {}, key), what)));
     this.drawVerdict(id);
     const boxes = this.store.boxes(id);
     replace(this.list, ...boxes.map((box, number) => this.drawBox(box, number, chosen)));

@@ -124,21 +124,33 @@ class Cell {
     const verdict = this.store.verdicts.get(this.id);
     const state = tellState(this.store, this.id, boxes);
     this.node.classList.toggle("current", isCurrent);
-    if (this.drawn?.item === item && this.drawn.boxes === item.annotations && this.drawn.verdict === verdict && this.drawn.state === state) return;
-    this.drawn = { item, boxes: item.annotations, verdict, state };
+    if (this.drawn?.item === item && this.drawn.boxes === item.annotations && this.drawn.verdict === verdict && this.drawn.state === state && this.drawn.mask === item.has_mask) return;
+    this.drawn = { item, boxes: item.annotations, verdict, state, mask: item.has_mask };
     this.node.dataset.state = state;
     replace(this.frame, ...boxes.map(({ box: [left, top, right, bottom], state: said }) =>
       svg("rect", { x: left, y: top, width: right - left, height: bottom - top, class: said })));
-    replace(this.caption, foreign(item.id, { class: "name" }), el("span", { class: "say" }, say(boxes, verdict, item)));
+    replace(this.caption, foreign(item.id, { class: "name" }), el("span", { class: "say" }, this.store.review.segmenter ? sayMask(item) : say(boxes, verdict, item)));
   }
 }
 
 export function tellState(store, id, boxes) {
   if (store.conflicts.has(id)) return "conflict";
+  if (store.review.segmenter) return tellMask(store, id);
   if (boxes.some((box) => box.state === "proposed")) return boxes.some((box) => box.needs_review) ? "unsure" : "proposed";
   if (boxes.some((box) => box.state === "accepted")) return "accepted";
   if (boxes.length) return "rejected";
   return store.passed.has(id) ? "accepted" : "bare";
+}
+
+function tellMask(store, id) {
+  const { has_mask, has_trimap } = store.items.get(id);
+  if (has_mask || has_trimap) return "accepted";
+  return store.passed.has(id) ? "rejected" : "bare";
+}
+
+function sayMask({ has_mask, has_trimap, labels }) {
+  if (has_mask || has_trimap) return has_mask ? "mask" : "scribbles";
+  return visible(labels[0] ?? "no label");
 }
 
 function say(boxes, verdict, item) {

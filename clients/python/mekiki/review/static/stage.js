@@ -1,4 +1,4 @@
-// One image: zoomed, moved, with its boxes, which a mouse draws, moves and pulls at.
+// One image: zoomed, moved, with its boxes, which a mouse draws, moves and pulls at, and with its mask.
 
 import * as api from "./api.js";
 import { EDGES, clampBox, moveBox } from "./boxes.js";
@@ -17,19 +17,22 @@ export class Stage {
     this.act = act;
     this.picture = el("img", { class: "picture", alt: "", draggable: "false" });
     this.heat = el("img", { class: "heat", alt: "", draggable: "false", hidden: true });
+    this.mask = el("canvas", { class: "mask", hidden: true });
     this.frame = svg("svg", { class: "boxes" });
-    this.canvas = el("div", { class: "canvas" }, this.picture, this.heat, this.frame);
+    this.canvas = el("div", { class: "canvas" }, this.picture, this.heat, this.mask, this.frame);
     this.tags = el("div", { class: "tags" });
     this.node = el("section", { class: "stage", "aria-label": "image" }, this.canvas, this.tags);
     this.view = null;
     this.isDrawing = false;
+    this.brush = null; // takes what the mouse draws, in place of boxes: begin(item, point, isOther), move(point), end()
     this.picture.addEventListener("error", () => this.node.classList.add("broken"));
     this.picture.addEventListener("load", () => this.node.classList.remove("broken"));
     this.node.addEventListener("wheel", (event) => this.roll(event), { passive: false });
     this.node.addEventListener("pointerdown", (event) => this.press(event));
     this.node.addEventListener("pointermove", (event) => this.drag(event));
     this.node.addEventListener("pointerup", (event) => this.release(event));
-    this.node.addEventListener("pointercancel", () => this.cancel());
+    this.node.addEventListener("pointercancel", () => (this.grip?.kind === "paint" ? this.release() : this.cancel()));
+    this.node.addEventListener("contextmenu", (event) => this.brush && event.preventDefault());
     this.node.addEventListener("auxclick", (event) => event.preventDefault());
     // To ask the browser for a size in the midst of changes has it lay out the page anew each time.
     this.size = { width: 0, height: 0 };
@@ -182,15 +185,17 @@ export class Stage {
   }
 
   press(event) {
-    if (event.button > 1) return;
+    if (event.button > (this.brush ? 2 : 1)) return;
     const { handle, box } = event.target.dataset;
     const from = this.toImage(event);
     const start = { from, screen: { x: event.clientX, y: event.clientY }, moved: false };
     if (event.button === 1 || this.isPanning) this.grip = { ...start, kind: "pan", last: start.screen };
+    else if (this.brush) this.grip = { ...start, kind: "paint" };
     else if (this.isDrawing || event.shiftKey) this.grip = { ...start, kind: "draw" };
     else if (handle !== undefined) this.grip = { ...start, kind: "pull", handle: HANDLES[handle], id: this.chosen };
     else if (box !== undefined) this.grip = { ...start, kind: "move", id: this.pick(from, box) };
     else this.grip = { ...start, kind: "draw" };
+    if (this.grip.kind === "paint") this.brush.begin(this.item, from, event.button === 2 || event.altKey);
     if (this.grip.id) this.grip.box = this.boxes.find((each) => each.id === this.grip.id).box;
     this.node.setPointerCapture(event.pointerId);
     event.preventDefault();
@@ -216,6 +221,7 @@ export class Stage {
       return;
     }
     const { x, y } = this.toImage(event);
+    if (grip.kind === "paint") return this.brush?.move({ x, y });
     const { width, height } = this.item;
     if (grip.kind === "draw") this.draft = clampBox([grip.from.x, grip.from.y, x, y], width, height);
     else if (grip.kind === "move") this.pulled = { id: grip.id, box: moveBox(grip.box, x - grip.from.x, y - grip.from.y, width, height) };
@@ -234,7 +240,8 @@ export class Stage {
     const { grip, draft, pulled } = this;
     this.cancel();
     if (!grip) return;
-    if (grip.kind === "draw" && draft) this.act.drawn(draft);
+    if (grip.kind === "paint") this.brush?.end();
+    else if (grip.kind === "draw" && draft) this.act.drawn(draft);
     else if (pulled) this.act.pulled(pulled.id, pulled.box);
     else if (grip.kind === "move") this.act.choose(grip.id);
     else if (grip.kind === "draw") this.act.choose("");

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { judge, sameBoxes } from "./boxes.js";
+import { isScribbled, isWhole } from "./drawn.js";
 import { Outbox } from "./outbox.js";
 
 const UNDO_KEPT = 500;
@@ -26,8 +27,8 @@ export class Store {
 
   async open() {
     this.review = await api.get("review");
-    const { dataset } = this.review;
-    this.passedRoot = `mekiki-review/passed/${dataset}/`;
+    const { dataset, segmenter } = this.review;
+    this.passedRoot = `mekiki-review/${segmenter ? "unmasked" : "passed"}/${dataset}/`;
     const passed = Object.keys(localStorage).filter((key) => key.startsWith(this.passedRoot));
     this.passed = new Set(passed.map((key) => key.slice(this.passedRoot.length)));
     const send = async (decisions) => (await api.post("decisions", { decisions })).outcomes;
@@ -44,7 +45,7 @@ export class Store {
   async adopt() {
     await this.outbox.adopt((decision) => {
       const item = this.items.get(decision.item_id);
-      if (item && decision.kind === "edit") item.annotations = decision.annotations;
+      if (item && decision.kind === "edit") assign(item, decision);
       this.onChange();
     });
   }
@@ -76,8 +77,8 @@ export class Store {
   take(item) {
     if (this.outbox.holds(item.id) || this.conflicts.has(item.id)) return;
     const known = this.items.get(item.id);
-    if (known?.etag === item.etag) return;
-    this.items.set(item.id, item);
+    if (known?.etag === item.etag) known.drawn ??= item.drawn;
+    else this.items.set(item.id, item);
   }
 
   async look(id) {
@@ -114,12 +115,19 @@ export class Store {
     return like?.label ?? this.items.get(id).labels[0] ?? this.review.labels[0] ?? "part";
   }
 
+  // With a segmenter it is the pixels that a person decides on, of what it looks for.
+  isMasked(id) {
+    const { has_mask, has_trimap, labels } = this.items.get(id);
+    return has_mask || has_trimap || this.passed.has(id) || !this.review.segmented.includes(labels[0]);
+  }
+
   isOpen(id) {
     return this.boxes(id).some((box) => box.state === "proposed");
   }
 
   // Asked of every item in every frame: what has not changed is not worked out again.
   isDone(id) {
+    if (this.review.segmenter) return this.isMasked(id);
     const { annotations } = this.items.get(id);
     const verdict = this.verdicts.get(id);
     const known = this.known.get(id);
@@ -146,17 +154,19 @@ export class Store {
     this.times = [...this.times.slice(-30), performance.now()];
   }
 
-  // `merge` names a change that goes on, such as an edge moved key by key: it is undone as one.
-  change(id, annotations, { delayMs = 0, merge = "", remember = true, bank = null } = {}) {
+  // `merge` names a change that goes on, such as an edge moved key by key: it is undone as one. `drawn` is left as it is
+  // where it is not given.
+  change(id, annotations, { delayMs = 0, merge = "", remember = true, bank = null, drawn } = {}) {
     const item = this.items.get(id);
-    const before = item.annotations;
+    const before = { annotations: item.annotations, drawn: drawn === undefined ? undefined : item.drawn };
+    const after = { annotations, drawn };
     const last = this.history.at(-1);
-    if (remember && merge && last?.id === id && last.merge === merge) last.after = annotations;
-    else if (remember) this.history = [...this.history.slice(-UNDO_KEPT), { id, before, after: annotations, merge, bank }];
-    item.annotations = annotations;
+    if (remember && merge && last?.id === id && last.merge === merge) last.after = after;
+    else if (remember) this.history = [...this.history.slice(-UNDO_KEPT), { id, before, after, merge, bank }];
+    assign(item, after);
     const conflict = this.conflicts.get(id);
-    if (conflict) conflict.mine = annotations;
-    else this.outbox.put({ kind: "edit", item_id: id, etag: item.etag, annotations }, delayMs);
+    if (conflict) conflict.mine = { annotations, drawn: drawn ?? conflict.mine.drawn };
+    else this.outbox.put({ kind: "edit", item_id: id, etag: item.etag, ...after }, delayMs);
     if (remember && !merge) this.stamp();
     this.onChange();
   }
@@ -165,11 +175,13 @@ export class Store {
   undo() {
     const last = this.history.pop();
     if (!last) return null;
-    if (!sameBoxes(this.items.get(last.id).annotations, last.after)) {
+    const item = this.items.get(last.id);
+    const isDrawn = last.after.drawn !== undefined;
+    if (!sameBoxes(item.annotations, last.after.annotations) || (isDrawn && item.drawn !== last.after.drawn)) {
       this.onNews("Somebody else has changed this item since: nothing was undone.");
       return last.id;
     }
-    this.change(last.id, last.before, { remember: false });
+    this.change(last.id, last.before.annotations, { remember: false, drawn: last.before.drawn });
     if (last.bank) this.outbox.put({ kind: "forget", item_id: last.id });
     return last.id;
   }
@@ -187,13 +199,13 @@ export class Store {
     const item = this.items.get(decision.item_id);
     if (decision.kind !== "edit") this.settleBank(decision, outcome);
     else if (outcome.status !== "saved") this.contest(decision, outcome);
-    else if (item && isNewest) this.items.set(item.id, outcome.item);
+    else if (item && isNewest) this.items.set(item.id, { ...outcome.item, drawn: outcome.item.drawn ?? decision.drawn ?? item.drawn });
     else if (item) item.etag = outcome.item.etag;
   }
 
   contest(decision, outcome) {
     const theirs = outcome.item ?? null;
-    this.conflicts.set(decision.item_id, { mine: decision.annotations, theirs, message: outcome.message ?? "", decision });
+    this.conflicts.set(decision.item_id, { mine: decision, theirs, message: outcome.message ?? "", decision });
     this.onNews(theirs ? "Somebody else has changed an item that you decided. Press c to look." : `Not kept: ${outcome.message}. Press c to look.`);
   }
 
@@ -219,8 +231,9 @@ export class Store {
     this.outbox.drop(decision);
     this.items.set(id, { ...theirs });
     if (keepMine) {
-      this.items.get(id).annotations = mine;
-      this.outbox.put({ kind: "edit", item_id: id, etag: theirs.etag, annotations: mine, rebased: true });
+      assign(this.items.get(id), mine);
+      const { annotations, drawn } = mine;
+      this.outbox.put({ kind: "edit", item_id: id, etag: theirs.etag, annotations, drawn, rebased: true });
     }
     this.onChange();
   }
@@ -267,4 +280,10 @@ export class Store {
     if (gaps.length < 3 || open === 0) return null;
     return (open * gaps.reduce((sum, gap) => sum + gap, 0)) / gaps.length;
   }
+}
+
+// What a person has changed of an item.
+function assign(item, { annotations, drawn }) {
+  item.annotations = annotations;
+  if (drawn !== undefined) Object.assign(item, { drawn, has_mask: isWhole(drawn), has_trimap: isScribbled(drawn) });
 }
