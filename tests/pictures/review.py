@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 import mekiki
@@ -32,7 +31,6 @@ def main() -> None:
         with mekiki.Client(running.address) as client:
             annotate_kinds(client, Path(name) / "kinds")
             judge_screws(client, Path(name) / "screws")
-            segment_kinds(client, Path(name) / "kinds")
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
 
@@ -47,8 +45,6 @@ def main() -> None:
                 show_boxes(open_page, url, other)
             with reviewing(running.address, "screws", "--detector", "screws") as (url, _):
                 show_verdicts(open_page(url))
-            with reviewing(running.address, "kinds", "--segmenter", "kinds") as (url, _):
-                show_mask(open_page(url))
             chromium.close()
 
 
@@ -61,14 +57,6 @@ def annotate_kinds(client: mekiki.Client, folder: Path) -> None:
     list(client.codec.append_items("kinds", items))
     client.saliency.train_classifier("kinds", "kinds").result()
     client.boxfit.annotate_dataset("kinds", "kinds", use_item_labels=True, skip_labels=["empty"]).result()
-
-
-def segment_kinds(client: mekiki.Client, folder: Path) -> None:
-    """A segmenter that was shown the outlines of every other part."""
-    for path in sorted((folder / "part_masks").rglob("*.png"))[::2]:
-        outline = np.asarray(Image.open(path).convert("L")) >= 128
-        client.codec.update_item("kinds", "/".join(path.parts[-2:]), mask=outline)
-    client.saliency.train_segmenter("kinds", "kinds", normal_labels=["empty"], use_masks=True).result()
 
 
 def judge_screws(client: mekiki.Client, folder: Path) -> None:
@@ -123,30 +111,6 @@ def show_verdicts(page) -> None:
     page.wait_for_function("() => document.querySelector('.heat')?.naturalWidth > 0")
     page.wait_for_timeout(500)
     save(page, "review-alarm")
-
-
-def show_mask(page) -> None:
-    """What a segmenter finds, and strokes over it."""
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".masks .answer")
-    page.wait_for_selector(".picture.sharp")
-    page.keyboard.press("p")
-    frame = page.locator(".stage .boxes").bounding_box()
-
-    def drag(*ends: tuple[float, float], button: str = "left") -> None:
-        places = [(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]) for x, y in ends]
-        page.mouse.move(*places[0])
-        page.mouse.down(button=button)
-        for place in places[1:]:
-            page.mouse.move(*place, steps=8)
-        page.mouse.up(button=button)
-
-    drag((0.44, 0.52), (0.5, 0.5), (0.56, 0.48))
-    drag((0.15, 0.2), (0.22, 0.16), (0.3, 0.17), button="right")
-    page.wait_for_selector(KEPT)
-    page.wait_for_timeout(500)
-    save(page, "review-mask")
 
 
 def save(page, name: str) -> None:
