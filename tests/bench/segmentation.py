@@ -97,7 +97,7 @@ def main() -> None:
     if {"sec", "maps"} <= set(means):
         figures.add("sec / class activation maps alone: mean IoU", means["sec"] / means["maps"], "x", 1.0)
     truth = [mark(tile, labels) for tile in tests]
-    draw_sheet([[paint(tile.pixels, classes) for tile, classes in choose_shown(tests, truth)], *sheet])
+    draw_sheet("tiles", [[paint(tile.pixels, classes) for tile, classes in choose_shown(tests, truth)], *sheet])
     figures.finish()
 
 
@@ -255,9 +255,9 @@ def paint(pixels: Pixels, classes: Pixels) -> Pixels:
     return np.where(shown.any(-1, keepdims=True), (small * 0.4 + shown * 0.6).astype(np.uint8), small)
 
 
-def draw_sheet(rows: list[list[Pixels]]) -> None:
-    """A row for the truth and one for each rung."""
-    path = FOLDER / "segmentation" / "tiles.png"
+def draw_sheet(name: str, rows: list[list[Pixels]]) -> None:
+    """Writes a row for the truth and one for each that was judged, build/bench/segmentation/NAME.png."""
+    path = FOLDER / "segmentation" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.vstack([np.hstack(row) for row in rows])[..., ::-1])
 

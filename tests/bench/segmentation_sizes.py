@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import torch
 
@@ -17,14 +16,12 @@ from mekiki.sample_parts.picture import render_picture
 from mekiki.sample_parts.scene import draw_handheld
 from services.saliency.segmentation.recipe import Engine, Recipe, Watch
 from services.saliency.segmentation.train import train_segmenter
-from tests.bench.figures import FOLDER, Figures
+from tests.bench.figures import Figures
 from tests.bench.judging import find_backbone
-from tests.bench.segmentation import Tile, gather, mark, paint
+from tests.bench.segmentation import EPOCHS, SIDE, Tile, draw_sheet, gather, mark, paint
 
-SIDE = int(os.environ.get("SIDE", "320"))
 COUNT = int(os.environ.get("COUNT", "360"))
-EPOCHS = int(os.environ.get("EPOCHS", "12"))
-TESTS = 90
+TESTS, SHOWN = 90, 18
 SIZES = {"small": 0.25, "medium": 0.5, "large": 1.0}  # of the part, beside one that somebody holds out to a camera
 EMPTY_EVERY = 4  # one of so many pictures to learn from shows nothing
 LEARNING, TESTING = 11, 12  # seeds
@@ -40,7 +37,7 @@ def main() -> None:
     labels = tuple(sorted(part.name for part in PARTS))
     learning = [tile for _, tile in render(LEARNING, COUNT, EMPTY_EVERY)]
     tests = list(render(TESTING, TESTS, 0))
-    sheet = [np.hstack([paint(tile.pixels, mark(tile, labels)) for _, tile in tests[:18]])]
+    sheet = [[paint(tile.pixels, mark(tile, labels)) for _, tile in tests[:SHOWN]]]
     for engine in (Engine.SEC, Engine.REFINED):
         made = train_segmenter(
             gather(learning, labels, drawn=False),
@@ -62,12 +59,8 @@ def main() -> None:
             area = float(np.mean([wanted.mean() for _, wanted in pairs]))
             figures.add(f"{engine}, {size} parts ({area:.1%} of a picture): IoU of the right label", ious[size], "")
         figures.add(f"{engine}: small / large", ious["small"] / max(ious["large"], 1e-9), "x", LEAST)
-        sheet.append(
-            np.hstack([paint(tile.pixels, classes) for classes, (_, tile) in list(zip(found, tests, strict=True))[:18]])
-        )
-    path = FOLDER / "segmentation" / "parts.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.vstack(sheet)[..., ::-1])
+        sheet.append([paint(tile.pixels, classes) for classes, (_, tile) in zip(found, tests[:SHOWN], strict=False)])
+    draw_sheet("parts", sheet)
     figures.finish()
 
 

@@ -17,6 +17,7 @@ from services.saliency.backbones import build_network
 from services.saliency.model import Classifier
 from services.saliency.segmentation.model import Segmenter
 from services.saliency.segmentation.network import build_segmentation_network
+from services.saliency.segmentation.recipe import Engine, Recipe
 from tests.bench.figures import Figures
 from tests.bench.judging import BACKBONE, find_backbone
 
@@ -46,12 +47,12 @@ def open_models(side: int, weights: Path) -> dict[str, Callable[[], object]]:
     sec, refined = (
         Segmenter(
             build_segmentation_network(
-                BACKBONE, len(LABELS), input_size=side, stride=stride, local=local, weights=weights
+                BACKBONE, len(LABELS), input_size=side, stride=recipe.stride, local=recipe.local, weights=weights
             ),
             LABELS,
             cpu,
         )
-        for stride, local in ((8, False), (4, True))
+        for recipe in (Recipe(engine=Engine.SEC), Recipe(engine=Engine.REFINED))
     )
     return {
         "classifier": lambda: plain.classify([image]),

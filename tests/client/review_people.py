@@ -50,6 +50,15 @@ class Person:
     async def until_shown(self, item_id):
         await self.page.wait_for_selector(f".facts h1:has-text({item_id!r})")
 
+    async def lose_answers(self):
+        """Decisions arrive, and their answers do not, until the route is given up."""
+
+        async def deliver_and_drop(route):
+            await route.fetch()
+            await route.abort()
+
+        await self.page.route("**/api/decisions", deliver_and_drop)
+
     async def place(self, x, y):
         """Where on the screen a place of the image is."""
         await self.page.wait_for_selector(".stage .boxes[viewBox]")

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 
 import pytest
+from playwright.async_api import expect
 from review_house import DATASET, TOKEN, propose, reviewing
 from review_people import IN_A_BROWSER, sitting
 
@@ -26,7 +27,7 @@ async def test_hundreds_of_items_are_sorted_by_doubt_and_only_what_is_seen_exist
     await house.fill({f"{number:04}": [propose((number * 37 % 300) / 300)] for number in range(300)})
     async with reviewing(house) as url, sitting(browser, url, cells=20) as ann:
         first = ann.page.locator('.cell[data-item="0000"] .say')
-        assert await first.inner_text() == "nut 0 %"
+        await expect(first).to_have_text("nut 0 %")
         assert await ann.page.locator(".cell").count() < 100
         await ann.page.evaluate("document.querySelector('.sheet').scrollTop = 1e9")
         await ann.page.wait_for_selector('.cell[data-item="0227"]')  # 227 * 37 % 300 = 299
@@ -45,12 +46,12 @@ async def test_keys_alone_decide_and_everything_reaches_the_data_set(house, brow
         assert await house.states() == {
             "a": ["accepted"], "b": ["rejected"], "c": ["proposed"], "d": ["accepted"], "e": ["proposed"],
         }  # fmt: skip
-        assert "3 of 5" in await ann.page.inner_text(".count")
+        await expect(ann.page.locator(".count")).to_contain_text("3 of 5")
         await ann.press("p", "p", "p", "r")  # b was rejected: so it stays; then on to what is open
         await ann.until_shown("c")
         await ann.press("a", "a")
         await ann.until_kept()
-        assert "Everything is decided" in await ann.page.inner_text(".news")
+        await expect(ann.page.locator(".news")).to_contain_text("Everything is decided")
     assert [states[0] for states in (await house.states()).values()].count("accepted") == 4
 
 
@@ -76,7 +77,7 @@ async def test_undo_takes_back_one_decision_after_another(house, browser):
         await ann.until_shown("a")
         await ann.until_kept()
         await ann.press("u")
-        assert "Nothing to undo" in await ann.page.inner_text(".news")
+        await expect(ann.page.locator(".news")).to_contain_text("Nothing to undo")
     assert {name: await house.boxes(name) for name in "abc"} == before
 
 
@@ -114,18 +115,13 @@ async def test_a_reload_in_the_midst_of_work_loses_nothing(house, browser):
 async def test_an_answer_that_gets_lost_is_no_conflict(house, browser):
     await house.fill({"a": [propose(0.1)], "b": [propose(0.2)]})
     async with reviewing(house) as url, sitting(browser, url) as ann:
-
-        async def deliver_and_drop(route):
-            await route.fetch()
-            await route.abort()
-
-        await ann.page.route("**/api/decisions", deliver_and_drop)
+        await ann.lose_answers()
         await ann.press("Enter", "a")
         await ann.page.wait_for_selector('.sync[data-state="waiting"]')
         await ann.press("p", "r")  # decided otherwise before the answer came
         await ann.page.unroute("**/api/decisions")
         await ann.until_kept()
-        assert await ann.page.locator(".conflicts").is_hidden()
+        await expect(ann.page.locator(".conflicts")).to_be_hidden()
     assert (await house.states())["a"] == ["rejected"]
 
 
@@ -145,13 +141,13 @@ async def test_two_people_see_their_conflict_and_one_chooses(house, browser, key
         assert await house.states() == {"a": ["accepted"], "b": ["proposed"]}  # nothing was overwritten
         await ben.press("c")
         dialog = ben.page.locator("dialog.conflict")
-        assert "nut rejected" in await dialog.locator(".mine").inner_text()
-        assert "nut accepted" in await dialog.locator(".theirs").inner_text()
+        await expect(dialog.locator(".mine")).to_contain_text("nut rejected")
+        await expect(dialog.locator(".theirs")).to_contain_text("nut accepted")
         await ben.page.reload()  # a conflict outlives a reload
         await ben.page.wait_for_selector(".conflicts:visible")
         await ben.press("c", key)
         await ben.until_kept()
-        assert await ben.page.locator(".conflicts").is_hidden()
+        await expect(ben.page.locator(".conflicts")).to_be_hidden()
     assert (await house.states())["a"] == [kept]
 
 
@@ -180,8 +176,8 @@ async def test_hostile_names_and_labels_are_shown_as_text(house, browser):
         await ann.press("g", "?")
         await ann.page.wait_for_selector("dialog.help[open]")
         assert await ann.page.evaluate("window.pwned") is None
-        assert await ann.page.locator("script").count() == 1
-        assert await ann.page.locator("img[src=x]").count() == 0
+        await expect(ann.page.locator("script")).to_have_count(1)
+        await expect(ann.page.locator("img[src=x]")).to_have_count(0)
         assert await ann.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert {states[0] for states in (await house.states()).values()} == {"accepted"}
     assert {(await house.boxes(name))[0].label for name in HOSTILE} == {HOSTILE[1]}
@@ -318,7 +314,7 @@ async def test_a_heat_map_is_laid_over_the_image_on_demand(house, browser):
         await ann.press("n")
         await ann.page.wait_for_selector('.news:has-text("--classifier")')
         await ann.press("h", "p")
-        assert await ann.page.locator(".heat").is_hidden()
+        await expect(ann.page.locator(".heat")).to_be_hidden()
 
 
 async def test_one_key_turns_a_false_alarm_into_a_normal(house, browser):
@@ -326,7 +322,7 @@ async def test_one_key_turns_a_false_alarm_into_a_normal(house, browser):
     await house.fill({"a": [], "bad": [], "good": []})
     async with reviewing(house, detector="screws") as url, sitting(browser, url, cells=3) as ann:
         await ann.page.wait_for_selector('.cell.current[data-item="good"]')  # nearest to the threshold
-        assert await ann.page.inner_text('[data-item="good"] .say') == "anomalous 1.10\u00d7"
+        await expect(ann.page.locator('.cell[data-item="good"] .say')).to_contain_text("anomalous 1.10\u00d7")
         await ann.press("Enter")
         await ann.page.wait_for_selector('.verdict[data-verdict="anomalous"]')
         await ann.press("h")
@@ -390,7 +386,7 @@ async def test_what_the_service_refuses_is_said_and_can_be_tried_again(house, br
         await ann.until("() => document.querySelector('.conflicts')?.textContent === '2 conflicts'")
         assert len(await ann.stored()) == 2
         await ann.press("c")
-        assert "needs the role <b>engineer</b>" in await ann.page.inner_text("dialog.conflict .why")
+        await expect(ann.page.locator("dialog.conflict .why")).to_contain_text("needs the role <b>engineer</b>")
         house.codec.update_item = kept
         await ann.press("m")  # try again; the next one is shown by itself
         await ann.until("() => document.querySelector('dialog.conflict .of')?.textContent === 'a'")
@@ -427,4 +423,4 @@ async def test_an_empty_data_set_is_an_empty_sheet(house, browser):
         await page.wait_for_selector('.nothing:has-text("Nothing here")')
         for key in "anruc?":
             await page.keyboard.press(key)
-        assert "0 of 0" in await page.inner_text(".count")
+        await expect(page.locator(".count")).to_contain_text("0 of 0")

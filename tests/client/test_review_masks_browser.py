@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from playwright.async_api import expect
 from review_house import DATASET, FOUND, SIZE, draw_mask, reviewing
 from review_people import IN_A_BROWSER, sitting
 
@@ -44,14 +45,14 @@ async def test_the_mask_that_is_found_is_shown_hidden_and_accepted(house, browse
         await ann.press("Enter")
         await until_coloured(ann, 30, 20, AMBER)
         assert await colour(ann, 5, 5) is None
-        assert "nut 75 %" in await ann.page.inner_text(".masks .answer")
+        await expect(ann.page.locator(".masks .answer")).to_contain_text("nut 75 %")
         await ann.press("m", "a")
         await ann.page.wait_for_selector('.news:has-text("Press m first")')
-        assert await ann.page.locator(".mask").is_hidden()
+        await expect(ann.page.locator(".mask")).to_be_hidden()
         await ann.press("m", "a")
         await ann.until_shown("b")
         await ann.until_kept()
-        assert "1 of 2" in await ann.page.inner_text(".count")
+        await expect(ann.page.locator(".count")).to_contain_text("1 of 2")
         await ann.press("k")
         await until_coloured(ann, 30, 20, GREEN)
         await ann.press("g")
@@ -137,12 +138,12 @@ async def test_what_is_rejected_keeps_no_mask_and_what_is_empty_is_not_accepted(
         await ann.page.wait_for_selector('.masks .own:has-text("scribbles")')
         await ann.press("r")
         await ann.until_kept()
-        assert "3 of 3" in await ann.page.inner_text(".count"), "what the segmenter does not look for needs nobody"
+        await expect(ann.page.locator(".count")).to_contain_text("3 of 3")  # what it does not look for needs nobody
         await ann.press("u")
         await ann.until_kept()
         assert (await house.drawn("a"))[0, 0] == Trimap.OBJECT
         await ann.press("a", "x", "g", "g")
-        assert await ann.page.locator(".sheet").is_visible()
+        await expect(ann.page.locator(".sheet")).to_be_visible()
     assert (await house.drawn("b"), await house.drawn("c")) == (None, None)
 
 
@@ -183,11 +184,11 @@ async def test_two_people_who_draw_see_their_conflict_and_one_chooses(house, bro
         await ben.press("c")
         dialog = ben.page.locator("dialog.conflict")
         for side in (".mine", ".theirs"):
-            assert "scribbles" in await dialog.locator(side).inner_text()
-            assert await dialog.locator(f"{side} canvas").is_visible()
+            await expect(dialog.locator(side)).to_contain_text("scribbles")
+            await expect(dialog.locator(f"{side} canvas")).to_be_visible()
         await ben.press(key)
         await ben.until_kept()
-        assert await ben.page.locator(".conflicts").is_hidden()
+        await expect(ben.page.locator(".conflicts")).to_be_hidden()
     kept = await house.drawn("a")
     mine, is_mine = kept[40, 10] == Trimap.OBJECT, key == "m"
     assert (mine, np.array_equal(kept, theirs)) == (is_mine, not is_mine)
@@ -196,19 +197,14 @@ async def test_two_people_who_draw_see_their_conflict_and_one_chooses(house, bro
 async def test_an_answer_that_gets_lost_is_no_conflict(house, browser):
     await house.fill({"a": [], "b": []})
     async with reviewing_nuts(house) as url, sitting(browser, url) as ann:
-
-        async def deliver_and_drop(route):
-            await route.fetch()
-            await route.abort()
-
-        await ann.page.route("**/api/decisions", deliver_and_drop)
+        await ann.lose_answers()
         await ann.press("Enter", "p")
         await ann.drag((5, 10), (15, 10))
         await ann.page.wait_for_selector('.sync[data-state="waiting"]')
         await ann.drag((5, 40), (15, 40))
         await ann.page.unroute("**/api/decisions")
         await ann.until_kept()
-        assert await ann.page.locator(".conflicts").is_hidden()
+        await expect(ann.page.locator(".conflicts")).to_be_hidden()
     drawn = await house.drawn("a")
     assert (drawn[10, 10], drawn[40, 10]) == (Trimap.OBJECT, Trimap.OBJECT)
 
@@ -238,5 +234,5 @@ async def test_labels_and_names_of_segmenters_are_shown_as_text(house, browser):
     async with reviewing(house, segmenter=HOSTILE) as url, sitting(browser, url) as ann:
         await ann.press("Enter")
         await ann.until("(name) => document.querySelector('.masks .answer')?.textContent.includes(name)", HOSTILE)
-        assert HOSTILE in await ann.page.inner_text(".bar .title")
+        await expect(ann.page.locator(".bar .title")).to_contain_text(HOSTILE)
         assert await ann.page.evaluate("window.pwned") is None

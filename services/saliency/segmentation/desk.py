@@ -103,8 +103,8 @@ class SegmentationDesk:
     async def train(self, request: saliency_pb2.TrainSegmenterRequest) -> operations_pb2.Operation:
         """Checks the request and starts the work."""
         name = messages.read_name(request.segmenter)
-        # In a thread, since a backbone's name is looked up in timm, which takes seconds to import.
         asked = messages.settle(request, (await self._shelf.look()).find(name)) if request.go_on else request
+        # In a thread, since a backbone's name is looked up in timm, which takes seconds to import.
         await asyncio.to_thread(_check_training, asked)
         await asyncio.to_thread(self._catalogue.announce, name)
         return await self._operations.start("TrainSegmenter", request)

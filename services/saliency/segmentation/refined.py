@@ -26,6 +26,7 @@ from services.saliency.segmentation.evidence import LOOKS, Eyes, choose_looks, c
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet
 from services.saliency.segmentation.network import SegmentationNetwork, SteadyBody
 from services.saliency.segmentation.recipe import MOST_EPOCHS, Recipe, Watch
+from services.saliency.segmentation.seeds import PHASE as SEEDS_PHASE
 from services.saliency.segmentation.seeds import choose_seeds
 
 EVIDENCE_EPOCHS = 16
@@ -35,7 +36,7 @@ EMPTY_ODDS = 3.0  # pictures without labels are drawn as often as three labels t
 LEAST_WEIGHT = 0.3
 LOOK_BATCH = 8  # pictures
 
-EVIDENCE_PHASE, SEEDS_PHASE, PHASE = "looking for evidence", "placing seeds", "training the segmenter"
+EVIDENCE_PHASE, PHASE = "looking for evidence", "training the segmenter"
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def train_segmenter(
     continues an interrupted training exactly; a checkpoint of other data or another recipe is ignored.
     Raises InvalidArgument for fewer than two kinds of pictures, or a kind with one, and what `watch.report` raises.
     """
-    network = _build(data, recipe, weights, device)
+    network = _build(data, recipe, None if base else weights, device)
     if base:
         network.module.load_state_dict(base.network.module.state_dict())
     elif isinstance(network.module.body, SteadyBody):  # what it makes of the pictures is measured, not learnt

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from mekiki import AnnotationState, Item, ItemFilter
+from mekiki import AnnotationState, Item, ItemFilter, errors
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,20 @@ class Assignment:
 
     segmenter: str = ""
     """Says which pixels show an item's first label; empty for none."""
+
+    def require_detector(self) -> str:
+        """The detector. Raises FailedPrecondition where the page was opened without one."""
+        return _require(self.detector, "detector")
+
+    def require_segmenter(self) -> str:
+        """The segmenter. Raises FailedPrecondition where the page was opened without one."""
+        return _require(self.segmenter, "segmenter")
+
+
+def _require(name: str, option: str) -> str:
+    if not name:
+        raise errors.FailedPrecondition(f"the page was opened without --{option}", reason=f"NO_{option.upper()}")
+    return name
 
 
 def sort_by_doubt(items: Iterable[Item], limit: int) -> list[Item]:

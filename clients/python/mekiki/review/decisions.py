@@ -72,14 +72,9 @@ class Clerk:
         normal = EnrolledItem(
             decision.item_id, ItemRef(self._assignment.items.dataset, decision.item_id), decision.category
         )
-        done = await self._client.anomaly.enroll_items(self._require_detector(), [normal])
+        done = await self._client.anomaly.enroll_items(self._assignment.require_detector(), [normal])
         return {"status": "saved", "bank_version": done.bank_version, "is_new": done.enrolled_count > 0}
 
     async def _forget(self, decision: Forget) -> Json:
-        done = await self._client.anomaly.forget_items(self._require_detector(), [decision.item_id])
+        done = await self._client.anomaly.forget_items(self._assignment.require_detector(), [decision.item_id])
         return {"status": "saved", "bank_version": done.bank_version}
-
-    def _require_detector(self) -> str:
-        if not self._assignment.detector:
-            raise errors.FailedPrecondition("the page was opened without --detector", reason="NO_DETECTOR")
-        return self._assignment.detector

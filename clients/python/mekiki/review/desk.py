@@ -114,10 +114,8 @@ class Desk:
             FailedPrecondition: the page was opened without a detector.
             MekikiError: the services cannot say.
         """
-        if not self.assignment.detector:
-            raise errors.FailedPrecondition("the page was opened without --detector", reason="NO_DETECTOR")
         scored = await self._client.anomaly.score_image(
-            self.assignment.detector, ItemRef(self._dataset, item_id), heatmap_side=HEAT_SIDE
+            self.assignment.require_detector(), ItemRef(self._dataset, item_id), heatmap_side=HEAT_SIDE
         )
         if scored.heatmap is None:
             raise errors.Internal("the service sent no heat map")

@@ -40,11 +40,9 @@ class Masks:
             FailedPrecondition: the page was opened without a segmenter.
             MekikiError: the services cannot say.
         """
-        if not self._assignment.segmenter:
-            raise errors.FailedPrecondition("the page was opened without --segmenter", reason="NO_SEGMENTER")
-        dataset = self._assignment.items.dataset
+        segmenter, dataset = self._assignment.require_segmenter(), self._assignment.items.dataset
         label = (await self._client.codec.get_item(dataset, item_id)).label
-        found = await self._client.saliency.segment_image(self._assignment.segmenter, ItemRef(dataset, item_id))
+        found = await self._client.saliency.segment_image(segmenter, ItemRef(dataset, item_id))
         inside = np.full((found.image_height, found.image_width), Trimap.BACKGROUND, np.uint8)
         scores = [0.0]
         for segment in found.segments:
