@@ -7,26 +7,33 @@ picture without labels shows background, and no position shows a label that the 
 
     look     sees maps of stride   must be shown by
     fine     4 and 8               .3 % of a picture
+    compact  8 and 16              3 %, then brought to the edges of the picture by the dense CRF
     filled   8 and 16              15 %
     coarse   16 and 32             15 %
 
-The looks also say what a label's objects are like. *Small* ones cannot fill 15 % of a picture without the help of a
-head that sees everything: "filled" is far less sure of them than "fine". *Local* ones are told by what lies near, so
-that "fine" tells the pictures that show them as well as "coarse" does. What is small and local is looked for by the
-fine look, all else by the coarse one.
+The looks also say what a label's objects are like. *Edged* ones have outlines that the picture shows: the dense CRF
+leaves something of the compact look standing, where it erases all of what has none. They may be of any size, and the
+compact look finds them. *Small* ones cannot fill 15 % of a picture without the help of a head that sees everything:
+"filled" is far less sure of them than "fine". *Local* ones are told by what lies near, so that "fine" tells the
+pictures that show them as well as "coarse" does. What has no edges, but is small and local, is looked for by the fine
+look, all else by the coarse one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import softmax
 from scipy.stats import rankdata
 from torch import nn
 from torch.nn import functional
 
+from services.saliency.pictures import Pixels
+from services.saliency.segmentation.dense_crf import Edges, apply_crf
 from services.saliency.segmentation.losses import LEAST_SCORE
 from services.saliency.segmentation.network import LOCAL_CHANNELS, Head, SteadyBody
 
@@ -37,6 +44,8 @@ AT_FIRST = 3.0  # log odds of the background before anything is learnt: most of 
 HARDEST_SHARE = 0.01  # of a picture without labels: these positions count once more
 TOLERANCE = 0.05  # of an AUROC: differences below it say nothing
 LEAST_FILLING = 0.5  # how sure "filled" is of large objects, as a share of how sure "fine" is
+SURE = 3.0  # log odds: what a look says of a position, at most, where the dense CRF weighs it
+LEAST_KEPT = 0.05  # of what the compact look shows of an object, by the dense CRF, where the picture has its edges
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,11 @@ class Look:
 
 LOOKS = (
     Look("fine", 0, 0.003, 0.9, share_at_first=0.03),
+    Look("compact", 1, 0.03, 0.8, share_at_first=0.1),
     Look("filled", 1, 0.15, 0.6, share_at_first=0.15),
     Look("coarse", 2, 0.15, 0.6, share_at_first=0.15),
 )
-FINE, FILLED, COARSE = range(len(LOOKS))
+FINE, COMPACT, FILLED, COARSE = range(len(LOOKS))
 
 
 class Eyes(nn.Module):
@@ -112,20 +122,46 @@ def _mean_where(chosen: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return (values * chosen).sum(1) / chosen.sum(1).clamp_min(1)
 
 
-def choose_looks(shown: npt.NDArray[np.float64], present: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+def bring_to_edges(
+    odds: npt.NDArray[np.float32], picture: Pixels, edges: Edges
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Log odds of labels against the background, (m, h, w), after the dense CRF, and how much it leaves of each, (m,).
+
+    They are limited first, so that the picture may contradict them. What the CRF erases comes back as it was: nothing
+    would be left of it.
+    """
+    size = picture.shape[1::-1]
+    limited = [cv2.resize(np.clip(each, -SURE, SURE), size, interpolation=cv2.INTER_LINEAR) for each in odds]
+    scores = softmax(np.stack([np.zeros(picture.shape[:2], np.float32), *limited]), axis=0)
+    after = apply_crf(scores, picture, edges)
+    kept = after[1:].sum((1, 2)) / scores[1:].sum((1, 2))
+    grid = odds.shape[:0:-1]
+    logs = np.log(np.maximum([cv2.resize(each, grid, interpolation=cv2.INTER_AREA) for each in after], LEAST_SCORE))
+    brought = np.where(kept[:, None, None] < LEAST_KEPT, odds, logs[1:] - logs[0])
+    return brought.astype(np.float32), kept
+
+
+def choose_looks(
+    shown: npt.NDArray[np.float64], kept: npt.NDArray[np.float64], present: npt.NDArray[np.bool_]
+) -> tuple[int, ...]:
     """The look of each label.
 
     Args:
         shown: how much each picture shows each label, (looks, n, k).
+        kept: how much of what the compact look shows the dense CRF leaves, (n, k).
         present: (n, k).
     """
     chosen = []
     for label in range(present.shape[1]):
         having = present[:, label]
-        fine, filled = (float(np.median(shown[look, having, label])) if having.any() else 0 for look in (FINE, FILLED))
-        is_small = filled < LEAST_FILLING * fine
-        near, far = (_measure_area(shown[look, :, label], having) for look in (FINE, COARSE))
-        chosen.append(FINE if is_small and near >= far - TOLERANCE else COARSE)
+        if not having.any():
+            chosen.append(COARSE)
+        elif np.median(kept[having, label]) >= LEAST_KEPT:
+            chosen.append(COMPACT)
+        else:
+            fine, filled = (np.median(shown[look, having, label]) for look in (FINE, FILLED))
+            near, far = (_measure_area(shown[look, :, label], having) for look in (FINE, COARSE))
+            chosen.append(FINE if filled < LEAST_FILLING * fine and near >= far - TOLERANCE else COARSE)
     return tuple(chosen)
 
 

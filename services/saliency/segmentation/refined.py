@@ -9,7 +9,6 @@ What somebody drew takes the place of seeds.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +21,16 @@ from services.saliency.network import InputFormat
 from services.saliency.pictures import Pixels, normalise
 from services.saliency.recipe import Report
 from services.saliency.segmentation.course import Course, SegmentationSet
-from services.saliency.segmentation.evidence import LOOKS, Eyes, choose_looks, compute_evidence_loss, widen
+from services.saliency.segmentation.dense_crf import Edges
+from services.saliency.segmentation.evidence import (
+    COMPACT,
+    LOOKS,
+    Eyes,
+    bring_to_edges,
+    choose_looks,
+    compute_evidence_loss,
+    widen,
+)
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet
 from services.saliency.segmentation.network import SegmentationNetwork, SteadyBody
 from services.saliency.segmentation.recipe import MOST_EPOCHS, Recipe, Watch
@@ -102,43 +110,55 @@ def find_odds(data: LabelledSet) -> npt.NDArray[np.float64]:
     return odds
 
 
-def place_seeds(eyes: EyeNetwork, data: LabelledSet, side: int, report: Report) -> Pixels:
-    """What is known of each position, (n, side, side) uint8."""
-    looks = choose_looks(_measure_shown(eyes, data, report), data.present)
-    total = len(data.pictures)
-    seeds = np.full((total, side, side), BACKGROUND, np.uint8)
-    for numbers, answers in _ask(eyes, data):
-        grids = [_enlarge(logits, side) for logits in answers]
-        for place, number in enumerate(numbers):
-            labels = np.flatnonzero(data.present[number])
-            if len(labels):
-                odds = np.stack([grids[looks[label]][place, label] for label in labels])
-                shares = np.array([LOOKS[looks[label]].share / 3 for label in labels])
-                seeds[number] = choose_seeds(odds, labels, shares)
-        report(SEEDS_PHASE, total + int(numbers[-1]) + 1, 2 * total)
+def place_seeds(eyes: EyeNetwork, data: LabelledSet, side: int, edges: Edges, report: Report) -> Pixels:
+    """What is known of each position, (n, side, side) uint8; `edges` are those of the dense CRF."""
+    sights = _look_at(eyes, data, side, edges, report)
+    looks = choose_looks(sights.shown, sights.kept, data.present)
+    seeds = np.full((len(data.pictures), side, side), BACKGROUND, np.uint8)
+    for number, labels in enumerate(map(np.flatnonzero, data.present)):
+        if len(labels):
+            chosen = [looks[label] for label in labels]
+            odds = sights.odds[number][chosen, np.arange(len(labels))].astype(np.float32)
+            seeds[number] = choose_seeds(odds, labels, np.array([LOOKS[look].share / 3 for look in chosen]))
     return seeds
 
 
-def _measure_shown(eyes: EyeNetwork, data: LabelledSet, report: Report) -> npt.NDArray[np.float64]:
-    """How much pictures show labels, (looks, n, k)."""
-    total = len(data.pictures)
-    shown = np.zeros((len(LOOKS), total, len(data.labels)))
-    for numbers, answers in _ask(eyes, data):
+@dataclass(frozen=True)
+class _Sights:
+    """What eyes see.
+
+    Attributes:
+        shown: how much each picture shows each label, (looks, n, k).
+        kept: how much of what the compact look shows the dense CRF leaves, (n, k).
+        odds: of each picture, log odds of the m labels that it has against the background, (looks, m, side, side).
+    """
+
+    shown: npt.NDArray[np.float64]
+    kept: npt.NDArray[np.float64]
+    odds: list[npt.NDArray[np.float16]]
+
+
+def _look_at(eyes: EyeNetwork, data: LabelledSet, side: int, edges: Edges, report: Report) -> _Sights:
+    """Looks at all pictures."""
+    total, form, device = len(data.pictures), eyes.input_format, next(iter(eyes.fresh.values())).device
+    sights = _Sights(np.zeros((len(LOOKS), *data.present.shape)), np.zeros(data.present.shape), [])
+    for start in range(0, total, LOOK_BATCH):
+        numbers = np.arange(start, min(start + LOOK_BATCH, total))
+        with torch.no_grad():
+            answers = eyes.module(normalise(data.pictures[numbers], form.mean, form.std, device))
         for look, logits in enumerate(answers):
             share = max(1, int(LOOKS[look].share * logits[0, 0].numel()))
-            shown[look, numbers] = logits.softmax(1)[:, 1:].flatten(2).topk(share, -1).values.mean(-1).cpu().numpy()
-        report(SEEDS_PHASE, int(numbers[-1]) + 1, 2 * total)
-    return shown
-
-
-def _ask(eyes: EyeNetwork, data: LabelledSet) -> Iterator[tuple[npt.NDArray[np.int64], list[torch.Tensor]]]:
-    """Numbers of pictures and their logits by look."""
-    form, device = eyes.input_format, next(iter(eyes.fresh.values())).device
-    for start in range(0, len(data.pictures), LOOK_BATCH):
-        numbers = np.arange(start, min(start + LOOK_BATCH, len(data.pictures)))
-        inputs = normalise(data.pictures[numbers], form.mean, form.std, device)
-        with torch.no_grad():
-            yield numbers, eyes.module(inputs)
+            surest = logits.softmax(1)[:, 1:].flatten(2).topk(share, -1).values
+            sights.shown[look, numbers] = surest.mean(-1).cpu().numpy()
+        grids = np.stack([_enlarge(logits, side) for logits in answers], 1)
+        for number, grid in zip(numbers, grids, strict=True):
+            labels = np.flatnonzero(data.present[number])
+            odds = grid[:, labels]
+            if len(labels):
+                odds[COMPACT], sights.kept[number, labels] = bring_to_edges(odds[COMPACT], data.pictures[number], edges)
+            sights.odds.append(odds.astype(np.float16))
+        report(SEEDS_PHASE, int(numbers[-1]) + 1, total)
+    return sights
 
 
 def _enlarge(logits: torch.Tensor, side: int) -> npt.NDArray[np.float32]:

@@ -121,7 +121,8 @@ def _find_evidence(
     if recipe.starts_from_nothing:
         measure(eyes.module.body, data, network.input_format)
     train_eyes(eyes, data, recipe, watch)
-    return place_seeds(eyes, data, int(data.pictures.shape[1]) // network.stride, watch.report)
+    side = int(data.pictures.shape[1]) // network.stride
+    return place_seeds(eyes, data, side, recipe.edges, watch.report)
 
 
 def _train_classifier(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,12 +10,16 @@ from patches import CPU, LABELS, SIDE, draw_labelled, measure_ious, train_on
 
 from services.saliency.recipe import Watch
 from services.saliency.segmentation import refined
+from services.saliency.segmentation.dense_crf import Edges
 from services.saliency.segmentation.evidence import (
     COARSE,
+    COMPACT,
     FILLED,
     FINE,
+    LEAST_KEPT,
     LOOKS,
     Look,
+    bring_to_edges,
     choose_looks,
     compute_evidence_loss,
     widen,
@@ -59,20 +64,39 @@ def test_what_a_picture_does_not_show_is_to_be_nowhere():
 
 
 @pytest.mark.parametrize(
-    ("near", "filling", "look"),
+    ("near", "filling", "left", "look"),
     [
-        (1.0, 0.3, FINE),  # small, and told by what is near
-        (0.8, 0.3, COARSE),  # small, but told only by what is far, too
-        (1.0, 0.9, COARSE),  # fills the picture
+        (1.0, 0.3, 0.0, FINE),  # small, and told by what is near
+        (0.8, 0.3, 0.0, COARSE),  # small, but told only by what is far, too
+        (1.0, 0.9, 0.0, COARSE),  # fills the picture
+        (1.0, 0.3, 0.2, COMPACT),  # has edges, whatever else
+        (0.8, 0.9, 0.2, COMPACT),
     ],
 )
-def test_small_and_local_objects_are_looked_for_closely(near, filling, look):
+def test_the_look_that_suits_the_objects_of_a_label_looks_for_them(near, filling, left, look):
     present = np.arange(200)[:, None] < 100
-    shown = np.zeros((len(LOOKS), 200, 1))
+    shown, kept = np.zeros((len(LOOKS), 200, 1)), np.zeros((200, 1))
     shown[COARSE, :100] = 1
     shown[FINE, :100, 0] = np.where(np.arange(100) < 100 * near, 1, -1)
     shown[FILLED, :100] = filling
-    assert choose_looks(shown, present) == (look,)
+    kept[:60] = left  # most pictures decide
+    assert choose_looks(shown, kept, present) == (look,)
+
+
+def test_the_edges_of_a_picture_correct_a_look_and_where_there_are_none_it_stays_as_it_was():
+    rng, square = np.random.default_rng(0), np.zeros((64, 64), bool)
+    square[20:36, 24:40] = True
+    plain = rng.normal(90, 3, (64, 64, 3))
+    bright = np.where(square[..., None], plain + 90, plain)
+    odds = np.full((1, 16, 16), -5, np.float32)
+    odds[0, 4:10, 5:11] = 5  # a blob that is twice as large and lies a little beside it
+    brought, kept = bring_to_edges(odds, bright.astype(np.uint8), Edges())
+    found = cv2.resize(brought[0], (64, 64), interpolation=cv2.INTER_NEAREST) > 0
+    assert (found & square).sum() / (found | square).sum() > 0.9
+    assert LEAST_KEPT < kept < 1
+    brought, kept = bring_to_edges(odds / 5, plain.astype(np.uint8), Edges())
+    assert kept < LEAST_KEPT
+    assert np.array_equal(brought, odds / 5)
 
 
 def test_a_look_asks_for_much_of_a_picture_first_and_for_its_share_in_the_end():
@@ -85,7 +109,7 @@ def test_a_look_asks_for_much_of_a_picture_first_and_for_its_share_in_the_end():
 
 def test_a_label_that_every_picture_shows_says_nothing_about_its_size():
     shown = np.random.default_rng(0).random((len(LOOKS), 6, 1))
-    assert choose_looks(shown, np.ones((6, 1), bool)) == (COARSE,)
+    assert choose_looks(shown, np.zeros((6, 1)), np.ones((6, 1), bool)) == (COARSE,)
 
 
 def test_what_lies_elsewhere_in_a_picture_changes_no_evidence_here():
@@ -106,7 +130,7 @@ def test_seeds_are_of_what_a_picture_shows_and_there_is_always_one():
     data = draw_labelled(3)
     network = build_segmentation_network("small", 2, input_size=SIDE)
     eyes = refined.open_eyes(network, 2, 0)  # nothing learnt: nothing speaks for anything
-    seeds = refined.place_seeds(eyes, data, 8, Watch().report)
+    seeds = refined.place_seeds(eyes, data, 8, Edges(), Watch().report)
     for present, own in zip(data.present, seeds, strict=True):
         labels = np.flatnonzero(present) + 1
         assert set(np.unique(own).tolist()) <= {BACKGROUND, UNKNOWN, *labels.tolist()}
