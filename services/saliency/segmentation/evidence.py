@@ -16,26 +16,23 @@ leaves something of the compact look standing, where it erases all of what has n
 compact look finds them. *Small* ones cannot fill 15 % of a picture without the help of a head that sees everything:
 "filled" is far less sure of them than "fine". *Local* ones are told by what lies near, so that "fine" tells the
 pictures that show them as well as "coarse" does. What has no edges, but is small and local, is looked for by the fine
-look, all else by the coarse one.
+look. All else is *wide*: the coarse look shows that it is there, and SEC where (`train.py`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import softmax
 from scipy.stats import rankdata
 from torch import nn
 from torch.nn import functional
 
-from services.saliency.pictures import Pixels
-from services.saliency.segmentation.dense_crf import Edges, apply_crf
 from services.saliency.segmentation.losses import LEAST_SCORE
 from services.saliency.segmentation.network import LOCAL_CHANNELS, Head, SteadyBody
+from services.saliency.segmentation.seeds import LEAST_KEPT
 
 T = TypeVar("T")
 
@@ -44,8 +41,6 @@ AT_FIRST = 3.0  # log odds of the background before anything is learnt: most of 
 HARDEST_SHARE = 0.01  # of a picture without labels: these positions count once more
 TOLERANCE = 0.05  # of an AUROC: differences below it say nothing
 LEAST_FILLING = 0.5  # how sure "filled" is of large objects, as a share of how sure "fine" is
-SURE = 3.0  # log odds: what a look says of a position, at most, where the dense CRF weighs it
-LEAST_KEPT = 0.05  # of what the compact look shows of an object, by the dense CRF, where the picture has its edges
 
 
 @dataclass(frozen=True)
@@ -120,25 +115,6 @@ def compute_evidence_loss(logits: torch.Tensor, present: torch.Tensor, look: Loo
 
 def _mean_where(chosen: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return (values * chosen).sum(1) / chosen.sum(1).clamp_min(1)
-
-
-def bring_to_edges(
-    odds: npt.NDArray[np.float32], picture: Pixels, edges: Edges
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Log odds of labels against the background, (m, h, w), after the dense CRF, and how much it leaves of each, (m,).
-
-    They are limited first, so that the picture may contradict them. What the CRF erases comes back as it was: nothing
-    would be left of it.
-    """
-    size = picture.shape[1::-1]
-    limited = [cv2.resize(np.clip(each, -SURE, SURE), size, interpolation=cv2.INTER_LINEAR) for each in odds]
-    scores = softmax(np.stack([np.zeros(picture.shape[:2], np.float32), *limited]), axis=0)
-    after = apply_crf(scores, picture, edges)
-    kept = after[1:].sum((1, 2)) / scores[1:].sum((1, 2))
-    grid = odds.shape[:0:-1]
-    logs = np.log(np.maximum([cv2.resize(each, grid, interpolation=cv2.INTER_AREA) for each in after], LEAST_SCORE))
-    brought = np.where(kept[:, None, None] < LEAST_KEPT, odds, logs[1:] - logs[0])
-    return brought.astype(np.float32), kept
 
 
 def choose_looks(

@@ -2,7 +2,8 @@
 
 1. Heads that see little and heads that see much learn from the labels where pictures speak for them (`evidence.py`).
 2. For each label the look that suits its objects says where they are: these are the seeds.
-3. The segmenter learns from the seeds as if somebody had drawn them. What objects are small beside their picture
+3. Of labels whose objects are wide, SEC says where they are: it spreads what it knows over what looks alike.
+4. The segmenter learns from the seeds as if somebody had drawn them. What objects are small beside their picture
    counts as much as if they filled `LEAST_WEIGHT` of it.
 
 What somebody drew takes the place of seeds.
@@ -23,10 +24,10 @@ from services.saliency.recipe import Report
 from services.saliency.segmentation.course import Course, SegmentationSet
 from services.saliency.segmentation.dense_crf import Edges
 from services.saliency.segmentation.evidence import (
+    COARSE,
     COMPACT,
     LOOKS,
     Eyes,
-    bring_to_edges,
     choose_looks,
     compute_evidence_loss,
     widen,
@@ -35,7 +36,7 @@ from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, Labelle
 from services.saliency.segmentation.network import SegmentationNetwork, SteadyBody
 from services.saliency.segmentation.recipe import MOST_EPOCHS, Recipe, Watch
 from services.saliency.segmentation.seeds import PHASE as SEEDS_PHASE
-from services.saliency.segmentation.seeds import choose_seeds
+from services.saliency.segmentation.seeds import bring_to_edges, choose_seeds
 
 EVIDENCE_EPOCHS = 16
 LEAST_STEPS = 500  # of few pictures more epochs are learnt
@@ -110,8 +111,13 @@ def find_odds(data: LabelledSet) -> npt.NDArray[np.float64]:
     return odds
 
 
-def place_seeds(eyes: EyeNetwork, data: LabelledSet, side: int, edges: Edges, report: Report) -> Pixels:
-    """What is known of each position, (n, side, side) uint8; `edges` are those of the dense CRF."""
+def place_seeds(
+    eyes: EyeNetwork, data: LabelledSet, side: int, edges: Edges, report: Report
+) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+    """What is known of each position, (n, side, side) uint8, and whether labels are wide, (k,).
+
+    `edges` are those of the dense CRF.
+    """
     sights = _look_at(eyes, data, side, edges, report)
     looks = choose_looks(sights.shown, sights.kept, data.present)
     seeds = np.full((len(data.pictures), side, side), BACKGROUND, np.uint8)
@@ -120,7 +126,7 @@ def place_seeds(eyes: EyeNetwork, data: LabelledSet, side: int, edges: Edges, re
             chosen = [looks[label] for label in labels]
             odds = sights.odds[number][chosen, np.arange(len(labels))].astype(np.float32)
             seeds[number] = choose_seeds(odds, labels, np.array([LOOKS[look].share / 3 for look in chosen]))
-    return seeds
+    return seeds, np.array(looks) == COARSE
 
 
 @dataclass(frozen=True)

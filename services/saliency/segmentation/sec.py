@@ -24,9 +24,11 @@ from services.saliency.segmentation.recipe import Recipe, Watch
 PHASE = "training the segmenter"
 
 
-def train_sec(network: SegmentationNetwork, data: SegmentationSet, recipe: Recipe, watch: Watch) -> None:
+def train_sec(
+    network: SegmentationNetwork, data: SegmentationSet, recipe: Recipe, watch: Watch, phase: str = PHASE
+) -> None:
     """Trains a network in place, going on from `watch.resume`; raises what `watch.report` raises."""
-    course = Course.begin(network, data, recipe, watch, PHASE)
+    course = Course.begin(network, data, recipe, watch, phase)
     for number in course.remaining_epochs():
         for batch, mirrored in course.draw_batches(number):
             course.take_step(_compute_loss(network, course, batch, mirrored=mirrored))

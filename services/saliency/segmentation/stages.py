@@ -1,7 +1,8 @@
-"""A training in two stages, each with checkpoints of its own, and how it survives its process as a whole."""
+"""A training in stages, each with checkpoints of its own, and how it survives its process as a whole."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,56 +13,56 @@ from services.saliency.pictures import Pixels
 from services.saliency.segmentation.labelled import LabelledSet
 from services.saliency.segmentation.recipe import Recipe, Watch
 
-_SEEDS, _INNER = "seeds", "inner"
+_INNER, _FOUND = "inner", "found:"
 
 
-@dataclass(frozen=True, eq=False)
 class Stages:
-    """What is kept of a training: what the first stage found, once it has, and the checkpoint of the stage at work.
+    """What is kept of a training: what stages found, once they have, and the checkpoint of the stage at work."""
 
-    Attributes:
-        watch: of the training as a whole.
-        fingerprint: tells checkpoints of other trainings apart.
-        seeds: what the first stage found; None before.
-    """
+    def __init__(self, watch: Watch, fingerprint: str) -> None:
+        """Goes on where an interrupted training of the same fingerprint was, or begins."""
+        self._watch = watch
+        self._fingerprint = fingerprint
+        self._found: dict[str, tuple[Pixels, ...]] = {}
+        self._inner: bytes | None = None
+        if watch.resume is not None:
+            self._resume(watch.resume)
 
-    watch: Watch
-    fingerprint: str
-    seeds: Pixels | None = None
+    def keep(self, stage: str, search: Callable[[], tuple[Pixels, ...]]) -> tuple[Pixels, ...]:
+        """What a stage finds, uint8 arrays; no stage is gone through twice.
 
-    @classmethod
-    def resume(cls, watch: Watch, fingerprint: str) -> "Stages":
-        """Go on where an interrupted training of the same fingerprint was, or begin."""
-        fresh = cls(replace(watch, resume=None), fingerprint)
-        if watch.resume is None:
-            return fresh
-        try:
-            tensors, about = bundle.unpack(watch.resume)
-        except DataLoss:
-            return fresh  # a torn checkpoint costs time, not the training
-        if about.get("fingerprint") != fingerprint:
-            return fresh
-        inner = tensors[_INNER].numpy().tobytes() if _INNER in tensors else None
-        seeds = tensors[_SEEDS].numpy() if _SEEDS in tensors else None
-        return cls(replace(watch, resume=inner), fingerprint, seeds)
-
-    def turn(self, seeds: Pixels) -> "Stages":
-        """End the first stage."""
-        second = Stages(replace(self.watch, resume=None), self.fingerprint, seeds)
-        second._save(None)
-        return second
+        A stage may have stages within it: what they found is forgotten when it ends.
+        """
+        if stage not in self._found:
+            before = dict(self._found)
+            self._found = before | {stage: search()}
+            self._inner = None
+            self._save(None)
+        return self._found[stage]
 
     def open_watch(self) -> Watch:
         """What the stage at work is to report to, and to go on from."""
-        return replace(self.watch, save=self._save)
+        return replace(self._watch, save=self._save, resume=self._inner)
 
     def _save(self, inner: bytes | None) -> None:
-        tensors = {}
-        if inner is not None:
-            tensors[_INNER] = torch.frombuffer(bytearray(inner), dtype=torch.uint8)
-        if self.seeds is not None:
-            tensors[_SEEDS] = torch.from_numpy(self.seeds)
-        self.watch.save(bundle.pack(tensors, {"fingerprint": self.fingerprint}))
+        tensors = {} if inner is None else {_INNER: torch.frombuffer(bytearray(inner), dtype=torch.uint8)}
+        for stage, arrays in self._found.items():
+            tensors |= {f"{_FOUND}{stage}/{place}": torch.from_numpy(array) for place, array in enumerate(arrays)}
+        self._watch.save(bundle.pack(tensors, {"fingerprint": self._fingerprint}))
+
+    def _resume(self, checkpoint: bytes) -> None:
+        try:
+            tensors, about = bundle.unpack(checkpoint)
+        except DataLoss:
+            return  # a torn checkpoint costs time, not the training
+        if about.get("fingerprint") != self._fingerprint:
+            return
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        if _INNER in arrays:
+            self._inner = arrays.pop(_INNER).tobytes()
+        for name in sorted(arrays):
+            stage = name.removeprefix(_FOUND).rpartition("/")[0]
+            self._found[stage] = (*self._found.get(stage, ()), arrays[name])
 
 
 def fingerprint_training(data: LabelledSet, recipe: Recipe, weights: bytes) -> str:

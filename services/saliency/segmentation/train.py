@@ -5,11 +5,12 @@ SEC, the baseline:
 2. Its class activation maps give the seeds (`cues.py`).
 3. The segmenter learns from the seeds, the labels and the edges (`sec.py`).
 
-REFINED finds the seeds by other means, and learns from them as from masks (`refined.py`). What somebody drew takes the
-place of seeds with either; where only some was, of those.
+REFINED finds the seeds by other means, asks SEC only for what is wide, and learns from them as from masks
+(`refined.py`). What somebody drew takes the place of seeds with either; where only some was, of those.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -29,13 +30,13 @@ from services.saliency.segmentation.network import SegmentationNetwork, SteadyBo
 from services.saliency.segmentation.recipe import Engine, Recipe, Watch
 from services.saliency.segmentation.refined import find_odds, measure, open_eyes, place_seeds, train_eyes, train_refined
 from services.saliency.segmentation.sec import train_sec
-from services.saliency.segmentation.seeds import ask_for_seeds
+from services.saliency.segmentation.seeds import ask_for_seeds, spread_seeds
 from services.saliency.segmentation.stages import Stages, fingerprint_training
 from services.saliency.train import train_classifier
 
 NORMAL = ""  # what the classifier calls pictures that show no label
 CUE_BATCH = 16  # pictures
-PHASE = "looking for cues"
+PHASE, SPREADING_PHASE = "looking for cues", "spreading over what is wide"
 
 
 def train_segmenter(
@@ -54,99 +55,117 @@ def train_segmenter(
     continues an interrupted training exactly; a checkpoint of other data or another recipe is ignored.
     Raises InvalidArgument for fewer than two kinds of pictures, or a kind with one, and what `watch.report` raises.
     """
-    network = _build(data, recipe, None if base else weights, device)
+    start = base.save() if base else weights.read_bytes() if weights else b""
+    stages = Stages(watch, fingerprint_training(data, recipe, start))
+    task = _Task(data, recipe, weights, device, stages)
+    network = task.build(None if base else weights)
     if base:
         network.module.load_state_dict(base.network.module.state_dict())
     elif isinstance(network.module.body, SteadyBody):  # what it makes of the pictures is measured, not learnt
         measure(network.module.body, data, network.input_format)
-    start = base.save() if base else weights.read_bytes() if weights else b""
-    stages = Stages.resume(watch, fingerprint_training(data, recipe, start))
-    seeds = stages.seeds
-    if seeds is None:
-        seeds = _find_first_seeds(network, data, recipe, weights, device, stages.open_watch(), base)
-        lay_over(seeds, data)
-        stages = stages.turn(seeds)
+    (seeds,) = stages.keep("seeds", lambda: (task.lay_over(task.find_seeds(network, base)),))
+    told = SegmentationSet(data.pictures, data.present, seeds)
     if recipe.engine is Engine.SEC:
-        train_sec(network, SegmentationSet(data.pictures, data.present, seeds), recipe, stages.open_watch())
+        train_sec(network, told, recipe, stages.open_watch())
     else:
-        told = SegmentationSet(data.pictures, data.present, seeds, find_odds(data))
-        train_refined(network, told, recipe, stages.open_watch())
+        train_refined(network, replace(told, odds=find_odds(data)), recipe, stages.open_watch())
     return Segmenter(network, data.labels, device)
 
 
-def _build(data: LabelledSet, recipe: Recipe, weights: Path | None, device: torch.device) -> SegmentationNetwork:
-    network = build_segmentation_network(
-        recipe.backbone,
-        len(data.labels),
-        input_size=int(data.pictures.shape[1]),
-        stride=recipe.stride,
-        local=recipe.local,
-        weights=weights,
-        seed=recipe.seed,
-    )
-    network.module.to(device)
-    return network
+@dataclass(frozen=True)
+class _Task:
+    """What a training is given."""
 
+    data: LabelledSet
+    recipe: Recipe
+    weights: Path | None
+    device: torch.device
+    stages: Stages
 
-def _find_first_seeds(
-    network: SegmentationNetwork,
-    data: LabelledSet,
-    recipe: Recipe,
-    weights: Path | None,
-    device: torch.device,
-    watch: Watch,
-    base: Segmenter | None,
-) -> Pixels:
-    """What is known of each position before what somebody drew is laid over it, (n, side, side) uint8."""
-    if set(np.flatnonzero(data.present.any(1)).tolist()) <= set(data.masks):  # nothing to look for
+    def build(self, weights: Path | None) -> SegmentationNetwork:
+        recipe = self.recipe
+        network = build_segmentation_network(
+            recipe.backbone,
+            len(self.data.labels),
+            input_size=int(self.data.pictures.shape[1]),
+            stride=recipe.stride,
+            local=recipe.local,
+            weights=weights,
+            seed=recipe.seed,
+        )
+        network.module.to(self.device)
+        return network
+
+    def lay_over(self, seeds: Pixels) -> Pixels:
+        """Seeds with what somebody drew."""
+        laid = seeds.copy()
+        lay_over(laid, self.data)
+        return laid
+
+    def find_seeds(self, network: SegmentationNetwork, base: Segmenter | None) -> Pixels:
+        """What is known of each position before what somebody drew is laid over it, (n, side, side) uint8."""
+        data, stages = self.data, self.stages
+        if set(np.flatnonzero(data.present.any(1)).tolist()) <= set(data.masks):  # nothing to look for
+            side = int(data.pictures.shape[1]) // network.stride
+            return np.full((len(data.pictures), side, side), BACKGROUND, np.uint8)
+        if base:
+            return ask_for_seeds(base, data, stages.open_watch().report)
+        if self.recipe.engine is Engine.SEC:
+            return self.find_cues()
+        found = stages.keep("evidence", lambda: self.find_evidence(network))
+        return self.spread(found) if found[1].any() else found[0]
+
+    def find_evidence(self, network: SegmentationNetwork) -> tuple[Pixels, Pixels]:
+        """Seeds, and which labels SEC is to be asked for, (k,)."""
+        data, watch = self.data, self.stages.open_watch()
+        if self.recipe.starts_from_nothing:  # what eyes see is learnt from the labels first; it takes little time
+            network = self.build(None)
+            learnt = self.train_classifier(Watch(watch.report)).network.module.state_dict()
+            body = network.module.body
+            body.load_state_dict({name: learnt[name.removeprefix("trunk.")] for name in body.state_dict()})
+        eyes = open_eyes(network, len(data.labels), self.recipe.seed)
+        if self.recipe.starts_from_nothing:
+            measure(eyes.module.body, data, network.input_format)
+        train_eyes(eyes, data, self.recipe, watch)
         side = int(data.pictures.shape[1]) // network.stride
-        return np.full((len(data.pictures), side, side), BACKGROUND, np.uint8)
-    if base:
-        return ask_for_seeds(base, data, watch.report)
-    if recipe.engine is Engine.SEC:
-        return _find_seeds(data, recipe, weights, device, watch)
-    return _find_evidence(network, data, recipe, device, watch)
+        seeds, wide = place_seeds(eyes, data, side, self.recipe.edges, watch.report)
+        undrawn = np.isin(np.arange(len(data.pictures)), list(data.masks), invert=True)
+        known = np.isin(np.arange(len(data.labels)), data.mains)  # of the others a classifier learns nothing
+        return seeds, (wide & known & data.present[undrawn].any(0)).astype(np.uint8)
 
+    def spread(self, found: tuple[Pixels, ...]) -> Pixels:
+        """Seeds with those of wide labels from SEC."""
+        data, stages = self.data, self.stages
+        sec = replace(self, recipe=replace(self.recipe, engine=Engine.SEC, learning_rate=None))
+        (cues,) = stages.keep("cues", lambda: (self.lay_over(sec.find_cues()),))
+        network = sec.build(self.weights)
+        told = SegmentationSet(data.pictures, data.present, cues)
+        train_sec(network, told, sec.recipe, stages.open_watch(), SPREADING_PHASE)
+        segmenter = Segmenter(network, data.labels, self.device)
+        return spread_seeds(segmenter, data, found, self.recipe.edges, stages.open_watch().report)
 
-def _find_evidence(
-    network: SegmentationNetwork, data: LabelledSet, recipe: Recipe, device: torch.device, watch: Watch
-) -> Pixels:
-    if recipe.starts_from_nothing:  # what eyes see is learnt from the labels first; it takes little time
-        network = _build(data, recipe, None, device)
-        classifier = _train_classifier(data, recipe, None, device, Watch(watch.report))
-        learnt = classifier.network.module.state_dict()
-        body = network.module.body
-        body.load_state_dict({name: learnt[name.removeprefix("trunk.")] for name in body.state_dict()})
-    eyes = open_eyes(network, len(data.labels), recipe.seed)
-    if recipe.starts_from_nothing:
-        measure(eyes.module.body, data, network.input_format)
-    train_eyes(eyes, data, recipe, watch)
-    side = int(data.pictures.shape[1]) // network.stride
-    return place_seeds(eyes, data, side, recipe.edges, watch.report)
+    def train_classifier(self, watch: Watch) -> Classifier:
+        """Of the first labels of pictures; normal pictures are one more."""
+        data = self.data
+        labels = tuple(data.labels[main] if main >= 0 else NORMAL for main in data.mains)
+        told = TrainingSet(data.pictures, labels, data.groups)
+        usual = ClassifierRecipe(backbone=self.recipe.backbone, seed=self.recipe.seed)
+        training = train_classifier(told, usual, weights=self.weights, device=self.device, watch=watch)
+        return Classifier(training.network, training.labels, self.device)
 
-
-def _train_classifier(
-    data: LabelledSet, recipe: Recipe, weights: Path | None, device: torch.device, watch: Watch
-) -> Classifier:
-    labels = tuple(data.labels[main] if main >= 0 else NORMAL for main in data.mains)
-    told = TrainingSet(data.pictures, labels, data.groups)
-    usual = ClassifierRecipe(backbone=recipe.backbone, seed=recipe.seed)
-    training = train_classifier(told, usual, weights=weights, device=device, watch=watch)
-    return Classifier(training.network, training.labels, device)
-
-
-def _find_seeds(data: LabelledSet, recipe: Recipe, weights: Path | None, device: torch.device, watch: Watch) -> Pixels:
-    """What is known of each position, (n, side, side) uint8: the class, or UNKNOWN."""
-    classifier = _train_classifier(data, recipe, weights, device, watch)
-    total, side = len(data.pictures), int(data.pictures.shape[1]) // recipe.stride
-    seeds = np.full((total, side, side), UNKNOWN, np.uint8)
-    for start in range(0, total, CUE_BATCH):
-        numbers = range(start, min(start + CUE_BATCH, total))
-        for number, maps in zip(numbers, _explain(data, classifier, side, numbers), strict=True):
-            cues = find_cues(maps, data.present[number])
-            seeds[number][cues.any(0)] = cues.argmax(0)[cues.any(0)]
-        watch.report(PHASE, numbers.stop, total)
-    return seeds
+    def find_cues(self) -> Pixels:
+        """What is known of each position, (n, side, side) uint8: the class, or UNKNOWN."""
+        data, watch = self.data, self.stages.open_watch()
+        classifier = self.train_classifier(watch)
+        total, side = len(data.pictures), int(data.pictures.shape[1]) // self.recipe.stride
+        seeds = np.full((total, side, side), UNKNOWN, np.uint8)
+        for start in range(0, total, CUE_BATCH):
+            numbers = range(start, min(start + CUE_BATCH, total))
+            for number, maps in zip(numbers, _explain(data, classifier, side, numbers), strict=True):
+                cues = find_cues(maps, data.present[number])
+                seeds[number][cues.any(0)] = cues.argmax(0)[cues.any(0)]
+            watch.report(PHASE, numbers.stop, total)
+        return seeds
 
 
 def _explain(data: LabelledSet, classifier: Classifier, side: int, numbers: Sequence[int]) -> npt.NDArray[np.float32]:

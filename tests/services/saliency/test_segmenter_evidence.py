@@ -16,10 +16,8 @@ from services.saliency.segmentation.evidence import (
     COMPACT,
     FILLED,
     FINE,
-    LEAST_KEPT,
     LOOKS,
     Look,
-    bring_to_edges,
     choose_looks,
     compute_evidence_loss,
     widen,
@@ -28,6 +26,7 @@ from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN
 from services.saliency.segmentation.model import Segmenter
 from services.saliency.segmentation.network import build_segmentation_network
 from services.saliency.segmentation.recipe import Engine, Recipe
+from services.saliency.segmentation.seeds import LEAST_KEPT, bring_to_edges, spread_seeds
 
 REFINED = Recipe(backbone="small", epochs=80, batch_size=4, engine=Engine.REFINED)
 HALF = Look("half", 0, 0.5, 0.5, share_at_first=0.5)
@@ -130,11 +129,40 @@ def test_seeds_are_of_what_a_picture_shows_and_there_is_always_one():
     data = draw_labelled(3)
     network = build_segmentation_network("small", 2, input_size=SIDE)
     eyes = refined.open_eyes(network, 2, 0)  # nothing learnt: nothing speaks for anything
-    seeds = refined.place_seeds(eyes, data, 8, Edges(), Watch().report)
+    seeds, wide = refined.place_seeds(eyes, data, 8, Edges(), Watch().report)
     for present, own in zip(data.present, seeds, strict=True):
         labels = np.flatnonzero(present) + 1
         assert set(np.unique(own).tolist()) <= {BACKGROUND, UNKNOWN, *labels.tolist()}
         assert present.any() or (own == BACKGROUND).all()
+    assert wide.all(), "nothing says that anything is small, or has edges"
+
+
+def test_wide_labels_are_spread_and_what_is_known_of_others_stays():
+    data = draw_labelled(3)
+    scores = np.full((len(LABELS) + 1, 8, 8), 0.01, np.float32)
+    scores[0], scores[0, :, :4], scores[1, :, :4] = 0.98, 0.01, 0.98  # the first label: everywhere on the left
+
+    class Sure:
+        def score(self, images):
+            return np.stack([scores] * len(images))
+
+    before = np.full((len(data.pictures), 8, 8), BACKGROUND, np.uint8)
+    both = int(np.flatnonzero(data.present.all(1))[0])
+    before[both, 0], before[both, 7] = 2, UNKNOWN
+    plain = np.zeros_like(data.pictures)  # a picture without edges
+    wide = np.array([1, 0], np.uint8)
+    spread = spread_seeds(Sure(), replace(data, pictures=plain), (before, wide), Edges(), Watch().report)
+    for number, present in enumerate(data.present):
+        if number == both:
+            assert (spread[number, 0] == 2).all()
+            assert (spread[number, 1:, :3] == 1).all()
+            assert (spread[number, 1:7, 5:] == BACKGROUND).all()
+            assert (spread[number, 7, 5:] == UNKNOWN).all(), "the other label may yet be there"
+        elif present[0]:
+            assert (spread[number, :, :3] == 1).all()
+            assert (spread[number, :, 5:] == BACKGROUND).all()
+        else:
+            assert np.array_equal(spread[number], before[number])
 
 
 def test_what_learnt_from_evidence_finds_the_pixels():
