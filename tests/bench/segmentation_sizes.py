@@ -38,7 +38,7 @@ def main() -> None:
     learning = [tile for _, tile in render(LEARNING, COUNT, EMPTY_EVERY)]
     tests = list(render(TESTING, TESTS, 0))
     sheet = [[paint(tile.pixels, mark(tile, labels)) for _, tile in tests[:SHOWN]]]
-    for engine in (Engine.SEC, Engine.REFINED):
+    for engine in map(Engine, os.environ.get("ENGINES", "sec,refined").split(",")):
         made = train_segmenter(
             gather(learning, labels, drawn=False),
             Recipe(epochs=EPOCHS, engine=engine),

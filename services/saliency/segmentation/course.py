@@ -13,7 +13,7 @@ from services.runtime.errors import DataLoss
 from services.saliency import bundle
 from services.saliency.network import InputFormat
 from services.saliency.pictures import Pixels, normalise
-from services.saliency.segmentation.recipe import Recipe, Watch
+from services.saliency.segmentation.recipe import EPOCHS, Recipe, Watch, count_epochs
 
 PRETRAINED_SHARE = 0.1  # of the learning rate
 WEIGHT_DECAY = 1e-3
@@ -74,6 +74,7 @@ class Course:
             {"params": list(learner.pretrained.values()), "peak": recipe.rate * PRETRAINED_SHARE},
         ]
         self._optimiser = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=WEIGHT_DECAY)
+        self._epochs = recipe.epochs or count_epochs(EPOCHS, len(data.pictures), recipe.batch_size)
         self._epoch = 0
         self._step = 0
 
@@ -86,7 +87,7 @@ class Course:
 
     def remaining_epochs(self) -> range:
         """Numbers of the epochs that are still to be learnt, from 1."""
-        return range(self._epoch + 1, self.recipe.epochs + 1)
+        return range(self._epoch + 1, self._epochs + 1)
 
     def draw_batches(self, epoch: int) -> Iterator[tuple[npt.NDArray[np.int64], bool]]:
         """Batches of picture numbers, and whether they are to be mirrored; chance depends on seed and epoch alone."""
@@ -100,7 +101,7 @@ class Course:
     @property
     def progress(self) -> float:
         """Share of the steps that are taken."""
-        return self._step / (self._steps_per_epoch * self.recipe.epochs)
+        return self._step / (self._steps_per_epoch * self._epochs)
 
     @property
     def device(self) -> torch.device:
@@ -121,7 +122,7 @@ class Course:
 
     def take_step(self, loss: torch.Tensor) -> None:
         """Learns from one loss; warms up and then falls along a cosine (Loshchilov and Hutter, ICLR 2017)."""
-        steps = self._steps_per_epoch * self.recipe.epochs
+        steps = self._steps_per_epoch * self._epochs
         rise = min(1.0, (self._step + 1) / max(1.0, WARM_UP_SHARE * steps))
         fall = 0.5 * (1 + math.cos(math.pi * self._step / steps))
         for group in self._optimiser.param_groups:

@@ -56,7 +56,7 @@ def apply_crf(scores: Scores, picture: Pixels, edges: Edges | None = None) -> Sc
     field.addPairwiseBilateral(
         sxy=chosen.likeness_px * scale,
         srgb=chosen.likeness_grey_levels,
-        rgbim=np.ascontiguousarray(picture),
+        rgbim=np.require(picture, requirements=["C", "W"]),  # pictures may be a read-only memory map
         compat=chosen.likeness_weight,
     )
     inferred = np.asarray(field.inference(chosen.iterations), np.float32)

@@ -1,5 +1,6 @@
 """How a segmenter is trained: plain values."""
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -8,9 +9,11 @@ from services.saliency.backbones import DEFAULT_BACKBONE, SMALL
 from services.saliency.recipe import Watch
 from services.saliency.segmentation.dense_crf import Edges
 
-__all__ = ["MOST_EPOCHS", "Engine", "Recipe", "Watch"]
+__all__ = ["EPOCHS", "Engine", "Recipe", "Watch", "count_epochs"]
 
 MOST_EPOCHS = 500
+EPOCHS = 12
+LEAST_STEPS = 500  # fewer leave what starts from nothing unlearnt, however often it sees each picture
 
 
 class Engine(StrEnum):
@@ -29,7 +32,7 @@ class Recipe:
 
     Attributes:
         backbone: of timm, or "small".
-        epochs: rounds over the items.
+        epochs: rounds over the items; None for `EPOCHS`, or of few items what `LEAST_STEPS` take.
         learning_rate: of what starts from nothing, None for the engine's own; what is pretrained learns, if at
             all, at a tenth of it.
         batch_size: pictures a step.
@@ -45,7 +48,7 @@ class Recipe:
     """
 
     backbone: str = DEFAULT_BACKBONE
-    epochs: int = 12
+    epochs: int | None = None
     learning_rate: float | None = None
     batch_size: int = 8
     present_decay: float = 0.996
@@ -59,7 +62,8 @@ class Recipe:
     engine: Engine = Engine.REFINED
 
     def __post_init__(self) -> None:
-        _check_range("epochs", self.epochs, 1, MOST_EPOCHS)
+        if self.epochs is not None:
+            _check_range("epochs", self.epochs, 1, MOST_EPOCHS)
         _check_range("batch_size", self.batch_size, 1, 64)
         for name in ("present_decay", "absent_decay", "background_decay"):
             _check_range(name, getattr(self, name), 0, 1)
@@ -87,6 +91,11 @@ class Recipe:
     def stride(self) -> int:
         """Of the finest map, pixels: SEC's own is 8, which the small network has alone."""
         return 8 if self.engine is Engine.SEC or self.starts_from_nothing else 4
+
+
+def count_epochs(usual: int, pictures: int, batch_size: int) -> int:
+    """Rounds over pictures: the usual ones, and more of few pictures."""
+    return min(max(usual, math.ceil(LEAST_STEPS / math.ceil(pictures / batch_size))), MOST_EPOCHS)
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> None:

@@ -9,7 +9,6 @@
 What somebody drew takes the place of seeds.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,12 +33,11 @@ from services.saliency.segmentation.evidence import (
 )
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet
 from services.saliency.segmentation.network import SegmentationNetwork, SteadyBody
-from services.saliency.segmentation.recipe import MOST_EPOCHS, Recipe, Watch
+from services.saliency.segmentation.recipe import Recipe, Watch, count_epochs
 from services.saliency.segmentation.seeds import PHASE as SEEDS_PHASE
 from services.saliency.segmentation.seeds import bring_to_edges, choose_seeds
 
 EVIDENCE_EPOCHS = 16
-LEAST_STEPS = 500  # of few pictures more epochs are learnt
 EVIDENCE_RATE = 0.002
 EMPTY_ODDS = 3.0  # pictures without labels are drawn as often as three labels together: they alone teach background
 LEAST_WEIGHT = 0.3
@@ -75,8 +73,8 @@ def open_eyes(network: SegmentationNetwork, classes: int, seed: int) -> EyeNetwo
 
 def train_eyes(eyes: EyeNetwork, data: LabelledSet, recipe: Recipe, watch: Watch) -> None:
     """Learns where pictures speak for their labels, in place."""
-    epochs = max(EVIDENCE_EPOCHS, math.ceil(LEAST_STEPS * recipe.batch_size / len(data.pictures)))
-    usual = replace(recipe, epochs=min(epochs, MOST_EPOCHS), learning_rate=EVIDENCE_RATE)
+    epochs = count_epochs(EVIDENCE_EPOCHS, len(data.pictures), recipe.batch_size)
+    usual = replace(recipe, epochs=epochs, learning_rate=EVIDENCE_RATE)
     nothing = np.empty((len(data.pictures), 0, 0), np.uint8)
     course = Course.begin(
         eyes, SegmentationSet(data.pictures, data.present, nothing, find_odds(data)), usual, watch, EVIDENCE_PHASE

@@ -89,7 +89,9 @@ def test_the_edges_of_a_picture_correct_a_look_and_where_there_are_none_it_stays
     bright = np.where(square[..., None], plain + 90, plain)
     odds = np.full((1, 16, 16), -5, np.float32)
     odds[0, 4:10, 5:11] = 5  # a blob that is twice as large and lies a little beside it
-    brought, kept = bring_to_edges(odds, bright.astype(np.uint8), Edges())
+    bright = bright.astype(np.uint8)
+    bright.flags.writeable = False  # as the pictures of a training are
+    brought, kept = bring_to_edges(odds, bright, Edges())
     found = cv2.resize(brought[0], (64, 64), interpolation=cv2.INTER_NEAREST) > 0
     assert (found & square).sum() / (found | square).sum() > 0.9
     assert LEAST_KEPT < kept < 1

@@ -1,5 +1,6 @@
 """A segmenter learns from labels alone which pixels show what."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +17,7 @@ from services.saliency.segmentation.drawing import draw, find_refined_size
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, fit_mask, fit_trimap, shrink_classes
 from services.saliency.segmentation.model import Segmenter
 from services.saliency.segmentation.network import build_segmentation_network
-from services.saliency.segmentation.recipe import Engine
+from services.saliency.segmentation.recipe import EPOCHS, Engine, count_epochs
 from services.saliency.segmentation.seeds import ask_for_seeds
 from services.saliency.segmentation.stages import fingerprint_training
 
@@ -105,6 +106,12 @@ def test_the_same_seed_gives_the_same_network_to_the_bit_whatever_the_global_see
     other = train_on(draw_labelled(3), replace(SHORT, seed=1))
     assert equal(tensors_of(first), tensors_of(second))
     assert not equal(tensors_of(first), tensors_of(other))
+
+
+def test_few_pictures_are_learnt_from_more_often():
+    steps = [count_epochs(EPOCHS, pictures, 8) * math.ceil(pictures / 8) for pictures in (20, 84, 330, 4000)]
+    assert steps == [501, 506, 504, 6000]
+    assert count_epochs(EPOCHS, 2, 8) == 500, "the most that can be asked for"
 
 
 class Interrupted(Exception):
