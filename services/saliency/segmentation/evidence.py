@@ -14,9 +14,9 @@ picture without labels shows background, and no position shows a label that the 
 The looks also say what a label's objects are like. *Edged* ones have outlines that the picture shows: the dense CRF
 leaves something of the compact look standing, where it erases all of what has none. They may be of any size, and the
 compact look finds them. *Small* ones cannot fill 15 % of a picture without the help of a head that sees everything:
-"filled" is far less sure of them than "fine". *Local* ones are told by what lies near, so that "fine" tells the
-pictures that show them as well as "coarse" does. What has no edges, but is small and local, is looked for by the fine
-look. All else is *wide*: the coarse look shows that it is there, and SEC where (`train.py`).
+"filled" is hardly sure of even the largest. *Local* ones are told by what lies near, so that "fine" tells the pictures
+that show them as well as "coarse" does. What has no edges, but is small and local, is looked for by the fine look. All
+else is *wide*: the coarse look shows that it is there, and SEC where (`train.py`).
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,8 @@ NARROWING = 0.5  # of the steps
 AT_FIRST = 3.0  # log odds of the background before anything is learnt: most of a picture is background
 HARDEST_SHARE = 0.01  # of a picture without labels: these positions count once more
 TOLERANCE = 0.05  # of an AUROC: differences below it say nothing
-LEAST_FILLING = 0.5  # how sure "filled" is of large objects, as a share of how sure "fine" is
+MOST_FILLING = 0.65  # how sure "filled" is, at most, of labels whose objects are all small
+LARGEST = 0.9  # of the pictures: a label whose objects are of many sizes has most of its pixels in the largest ones
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,9 @@ def choose_looks(
         elif np.median(kept[having, label]) >= LEAST_KEPT:
             chosen.append(COMPACT)
         else:
-            fine, filled = (np.median(shown[look, having, label]) for look in (FINE, FILLED))
+            is_small = np.quantile(shown[FILLED, having, label], LARGEST) <= MOST_FILLING
             near, far = (_measure_area(shown[look, :, label], having) for look in (FINE, COARSE))
-            chosen.append(FINE if filled < LEAST_FILLING * fine and near >= far - TOLERANCE else COARSE)
+            chosen.append(FINE if is_small and near >= far - TOLERANCE else COARSE)
     return tuple(chosen)
 
 
