@@ -2,13 +2,15 @@
 
 For each study: a classifier learns from labelled pictures of single things, boxfit draws a box on each of 2,500, and a
 detector learns from 100, 500, 1000 and all of them, all trainings of the same length, with several seeds (which also
-choose the pictures). It is judged on scenes of many things, at whose boxes nothing has ever looked. Beside it one that
-learnt from the true boxes of all pictures: what better boxes would bring.
+choose the pictures). It is judged on scenes of many things, at whose boxes nothing has ever looked. The same again
+with boxes that boxfit drew after a person had shown it 20 of each label. Beside them a detector that learnt from the
+true boxes of all pictures: what better boxes would bring.
 
 Everything lies in a house of its own under build/bench/object_detector, so that a bench that was interrupted goes on:
 what was annotated and trained stays. Writes box plots and pictures of the same scene at each size there.
 
-STUDIES (rendered,boltnut,steel), SIZES, SEEDS, LABELLED, PICTURES (seen in a training), INPUT (pixels) choose less.
+STUDIES (rendered,boltnut,steel), BOXES (drawn,calibrated), SIZES, SEEDS, LABELLED, PICTURES (seen in a training) and
+INPUT (pixels) choose less.
 """
 
 import json
@@ -30,6 +32,8 @@ from tests.running import running_services
 HOME = FOLDER / "object_detector"
 SIZES = [int(size) for size in os.environ.get("SIZES", "100,500,1000,2500").split(",")]
 SEEDS = range(int(os.environ.get("SEEDS", "3")))
+BOXES = os.environ.get("BOXES", "drawn,calibrated").split(",")
+SHOWN_TO_BOXFIT = 20  # true boxes of each label
 PICTURES = int(os.environ.get("PICTURES", "4000"))
 INPUT = int(os.environ.get("INPUT", "320"))
 LABELLED = int(os.environ.get("LABELLED", "400"))  # pictures that the classifier learns from
@@ -75,40 +79,67 @@ def house() -> Iterator[mekiki.Client]:
 def run_study(client: mekiki.Client, figures: Figures, study: Study) -> None:
     """All cells of one study, then its figures, plot and pictures."""
     pictures = {one.name: one for one in map(study.draw, range(max(SIZES)))}
-    usable = prepare(client, figures, study, pictures)
     scenes = study.read_scenes()
-    cells = [run_cell(client, study, usable, size, seed, scenes) for size in SIZES for seed in SEEDS]
-    cells += [run_cell(client, study, sorted(pictures), max(SIZES), seed, scenes, exact=True) for seed in SEEDS]
-    for size in SIZES:
-        report(figures, study, [cell for cell in cells if cell.size == size and cell.boxes == "drawn"])
-    report(figures, study, [cell for cell in cells if cell.boxes == "exact"])
-    ends = [np.median([c.precision_50 for c in cells if c.size == s and c.boxes == "drawn"]) for s in SIZES]
-    figures.add(f"{study.name}: mAP@.5 of {SIZES[-1]} pictures over that of {SIZES[0]}", ends[-1] - ends[0], "", 0.01)
+    push(client, name_set(study, "exact"), pictures, exact=True)
+    cells = []
+    for boxes in BOXES:
+        usable = prepare(client, figures, study, pictures, boxes)
+        cells += [run_cell(client, study, usable, size, seed, scenes, boxes) for size in SIZES for seed in SEEDS]
+    cells += [run_cell(client, study, sorted(pictures), max(SIZES), seed, scenes, "exact") for seed in SEEDS]
+    for column in list_columns():
+        report(figures, study, [cell for cell in cells if (cell.boxes, cell.size) == column])
+    for boxes in BOXES:
+        ends = [np.median([c.precision_50 for c in cells if (c.boxes, c.size) == (boxes, size)]) for size in SIZES]
+        title = f"{study.name}: mAP@.5 of {SIZES[-1]} pictures with {boxes} boxes over that of {SIZES[0]}"
+        figures.add(title, ends[-1] - ends[0], "", 0.01)
     plot(study, cells)
     draw_scenes(client, study, scenes[:SHOWN])
 
 
-def prepare(client: mekiki.Client, figures: Figures, study: Study, pictures: dict[str, Picture]) -> list[str]:
+def list_columns() -> list[tuple[str, int]]:
+    """Boxes and sizes that detectors learn from."""
+    return [(boxes, size) for boxes in BOXES for size in SIZES] + [("exact", max(SIZES))]
+
+
+def name_set(study: Study, boxes: str) -> str:
+    """The data set of a study's pictures with such boxes."""
+    return study.name if boxes == "drawn" else f"{study.name}-{boxes}"
+
+
+def prepare(
+    client: mekiki.Client, figures: Figures, study: Study, pictures: dict[str, Picture], boxes: str
+) -> list[str]:
     """Labels in, boxes out; gives the items that a detector may learn from: those with a box, and the empty ones."""
-    push(client, study.name, pictures, exact=False)
-    push(client, f"{study.name}-exact", pictures, exact=True)
+    dataset = name_set(study, boxes)
+    push(client, dataset, pictures, exact=False)
     if study.name not in {one.name for one in client.saliency.list_classifiers()}:
-        learnt = mekiki.ItemFilter(study.name, item_ids=sorted(pictures)[:LABELLED])
+        learnt = mekiki.ItemFilter(dataset, item_ids=sorted(pictures)[:LABELLED])
         train_classifier(client, study.name, learnt)
-    mark = HOME / f"{study.name}-annotated-{len(pictures)}"
+    mark = HOME / f"{dataset}-annotated-{len(pictures)}"
     if not mark.exists():
-        operation = client.boxfit.annotate_dataset(study.name, study.name, use_item_labels=True, skip_labels=(EMPTY,))
-        print(study.name, operation.result(ROOM_S))
+        made = calibrate(client, study, pictures) if boxes == "calibrated" else None
+        operation = client.boxfit.annotate_dataset(
+            study.name, dataset, use_item_labels=True, skip_labels=(EMPTY,), calibration=made
+        )
+        print(dataset, operation.result(ROOM_S))
         mark.touch()
-    items = [read.item for read in client.codec.read_items(study.name, metadata_only=True)]
+    items = [read.item for read in client.codec.read_items(dataset, metadata_only=True)]
     ious = [judge_box(item, pictures[item.item_id]) for item in items if item.annotations and item.item_id in pictures]
-    figures.add(
-        f"{study.name}: drawn boxes with an IoU of .5 or more with a true one",
-        float(np.mean(np.array(ious) >= 0.5)),
-        "",
-    )
-    figures.add(f"{study.name}: mean IoU of drawn boxes", float(np.mean(ious)), "")
+    share = float(np.mean(np.array(ious) >= 0.5))
+    figures.add(f"{study.name}: {boxes} boxes with an IoU of .5 or more with a true one", share, "")
+    figures.add(f"{study.name}: mean IoU of {boxes} boxes", float(np.mean(ious)), "")
     return sorted(i.item_id for i in items if i.item_id in pictures and (i.annotations or i.label == EMPTY))
+
+
+def calibrate(client: mekiki.Client, study: Study, pictures: dict[str, Picture]) -> mekiki.BoxCalibration:
+    """From true boxes of pictures that the classifier has learnt from."""
+    told: dict[str, list[str]] = {}
+    for name in sorted(pictures)[:LABELLED]:
+        if pictures[name].label != EMPTY:
+            told.setdefault(pictures[name].label, []).append(name)
+    shown = [name for names in told.values() for name in names[:SHOWN_TO_BOXFIT]]
+    items = mekiki.ItemFilter(name_set(study, "exact"), item_ids=shown)
+    return client.boxfit.calibrate_boxes(study.name, items).result(ROOM_S).calibration
 
 
 def push(client: mekiki.Client, dataset: str, pictures: dict[str, Picture], *, exact: bool) -> None:
@@ -160,17 +191,15 @@ def run_cell(
     size: int,
     seed: int,
     scenes: Sequence[Picture],
-    *,
-    exact: bool = False,
+    boxes: str,
 ) -> Cell:
     """Trains where that was not done before, and judges."""
-    boxes = "exact" if exact else "drawn"
     name = name_cell(study, size, seed, boxes)
     path = HOME / "cells" / f"{name}.json"
     if path.exists():
         return Cell(**json.loads(path.read_text()))
     if name not in {one.name for one in client.saliency.list_object_detectors()}:
-        train_detector(client, study, name, choose(usable, size, seed), seed, exact=exact)
+        train_detector(client, study, name, choose(usable, size, seed), seed, boxes)
     detections = list(client.saliency.detect_objects_in_images(name, [s.pixels for s in scenes], min_score=0.01))
     labels = client.saliency.get_object_detector(name).labels
     precision = measure_precision(
@@ -193,11 +222,9 @@ def choose(usable: Sequence[str], size: int, seed: int) -> list[str]:
     return sorted(np.random.default_rng(seed).permutation(list(usable))[:size].tolist())
 
 
-def train_detector(
-    client: mekiki.Client, study: Study, name: str, item_ids: list[str], seed: int, *, exact: bool
-) -> None:
+def train_detector(client: mekiki.Client, study: Study, name: str, item_ids: list[str], seed: int, boxes: str) -> None:
     """All trainings see the same number of pictures, composed of few items or of many."""
-    items = mekiki.ItemFilter(f"{study.name}-exact" if exact else study.name, item_ids=item_ids)
+    items = mekiki.ItemFilter(name_set(study, boxes), item_ids=item_ids)
     epochs = max(1, round(PICTURES / ((1 - VALIDATION) * len(item_ids))))
     backbone = client.saliency.get_classifier(study.name).weights.backbone
     client.saliency.train_object_detector(
@@ -237,29 +264,28 @@ def report(figures: Figures, study: Study, cells: Sequence[Cell]) -> None:
 
 
 def plot(study: Study, cells: Sequence[Cell]) -> None:
-    """Box plots over seeds, a box a size."""
+    """Box plots over seeds, a box for each size of each kind of boxes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4.2))
+    figure = Figure(figsize=(13, 4.2))
     for place, (what, title) in enumerate((("precision_50", "mAP@.5"), ("precision", "mAP@[.5:.95]")), 1):
         axes = figure.add_subplot(1, 2, place)
-        drawn = [[getattr(c, what) for c in cells if c.size == s and c.boxes == "drawn"] for s in SIZES]
-        exact = [getattr(c, what) for c in cells if c.boxes == "exact"]
-        axes.boxplot([*drawn, exact], tick_labels=[*map(str, SIZES), f"{SIZES[-1]}\ntrue boxes"])
-        axes.set(title=f"{study.name}: {title}", xlabel="pictures annotated from labels alone", ylim=(0, 1))
+        values = [[getattr(c, what) for c in cells if (c.boxes, c.size) == column] for column in list_columns()]
+        axes.boxplot(values, tick_labels=[f"{size}\n{boxes}" for boxes, size in list_columns()])
+        axes.set(title=f"{study.name}: {title}", xlabel="pictures, and whose boxes they have", ylim=(0, 1.02))
         axes.grid(visible=True, axis="y", alpha=0.3)
     figure.tight_layout()
     figure.savefig(HOME / f"{study.name}-curve.png", dpi=110)
 
 
 def draw_scenes(client: mekiki.Client, study: Study, scenes: Sequence[Picture]) -> None:
-    """The same scenes as seen at each size, side by side; the first seed's detectors, objects of score .3 or more."""
+    """The same scenes as seen at each size, with the last kind of boxes, the first seed, scores of .3 and up."""
     from PIL import Image
 
     for number, scene in enumerate(scenes):
         shown = []
         for size in SIZES:
-            found = client.saliency.detect_objects(name_cell(study, size, 0, "drawn"), scene.pixels)
+            found = client.saliency.detect_objects(name_cell(study, size, 0, BOXES[-1]), scene.pixels)
             shown.append(draw_objects(scene.pixels, found.objects, sorted(set(scene.labels))))
         sheet = Image.fromarray(np.hstack(list(islice(shown, 8))))
         sheet.thumbnail((2400, 2400))
