@@ -9,8 +9,8 @@ from typing import Protocol, Self, TypeVar
 
 import mekiki
 from mekiki.types.v1 import types_pb2
-from services.boxfit.explaining import explain
-from services.boxfit.propose import Manner, is_rejected, is_settled, pose_sight, propose, replace_proposals
+from services.boxfit.explaining import explain, outline
+from services.boxfit.propose import Manner, Seen, is_rejected, is_settled, pose_sight, propose, replace_proposals
 from services.boxfit.sight import find_boxes
 from services.runtime.errors import InvalidArgument
 
@@ -57,6 +57,7 @@ class Plan:
     use_item_labels: bool
     skip_labels: frozenset[str]
     max_pixels: int
+    segmenter: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,15 @@ def annotate_items(
     checkpoint does at most `CHUNK` items a second time, to the same effect.
 
     Raises:
-        MekikiError: of the SDK: a neighbour cannot be reached, or the classifier or data set does not exist.
+        MekikiError: of the SDK: a neighbour cannot be reached, or the model or data set does not exist.
         FailedPrecondition: the calibration was made with another version of the classifier.
     """
     tally = Tally.from_bytes(course.load_checkpoint())
-    classifier = client.saliency.get_classifier(plan.classifier)
-    plan.manner.check_version(mekiki.ModelRef(classifier.name, classifier.version))
+    if plan.segmenter:
+        client.saliency.get_segmenter(plan.segmenter)
+    else:
+        classifier = client.saliency.get_classifier(plan.classifier)
+        plan.manner.check_version(mekiki.ModelRef(classifier.name, classifier.version))
     wanted = types_pb2.ItemFilter()
     wanted.CopyFrom(items)
     wanted.form = types_pb2.ITEM_FORM_ORIGINAL
@@ -178,11 +182,15 @@ def _find_proposals(client: mekiki.Client, plan: Plan, read: mekiki.ReadItem) ->
     label = read.item.label if plan.use_item_labels else ""
     if plan.use_item_labels and not label:
         raise InvalidArgument("labels", "the item has no label to look for")
-    explanation = explain(client, plan.classifier, read.pixels, label, plan.manner.explain)
-    sight = pose_sight(explanation, plan.manner, plan.max_pixels, read.pixels)
+    seen: Seen
+    if plan.segmenter:
+        seen = outline(client, plan.segmenter, read.pixels, label)
+    else:
+        seen = explain(client, plan.classifier, read.pixels, label, plan.manner.explain)
+    sight = pose_sight(seen, plan.manner, plan.max_pixels, read.pixels)
     if sight is None:
-        raise InvalidArgument("image", f"nothing in it speaks for {explanation.label!r}")
-    return propose(explanation, find_boxes(sight), plan.manner)
+        raise InvalidArgument("image", f"nothing in it speaks for {seen.label!r}")
+    return propose(seen, find_boxes(sight), plan.manner)
 
 
 def _write_proposals(

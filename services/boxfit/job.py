@@ -22,6 +22,7 @@ def annotate(request: boxfit_pb2.AnnotateDatasetRequest, job: Job) -> boxfit_pb2
         use_item_labels=request.use_item_labels,
         skip_labels=frozenset(request.skip_labels),
         max_pixels=settings.max_pixels,
+        segmenter=request.segmenter,
     )
     with _open_neighbours(settings) as client:
         tally = annotate_items(client, plan, request.items, settings.stream_window, job)

@@ -90,6 +90,18 @@ def check_classifier(name: str) -> None:
         raise InvalidArgument("classifier", "must name a classifier of saliency, is empty")
 
 
+def check_model(request: boxfit_pb2.AnnotateDatasetRequest) -> None:
+    """Refuse what does not name one model, or asks a segmenter for what classifiers have. Raises InvalidArgument."""
+    if not request.segmenter:
+        check_classifier(request.classifier)
+        return
+    if request.classifier:
+        raise InvalidArgument("classifier", f"must be empty beside a segmenter, is {request.classifier!r}")
+    for field in ("explain", "calibration"):
+        if request.HasField(field):
+            raise InvalidArgument(field, "must be unset beside a segmenter: it is of a classifier's heat maps")
+
+
 def read_manner(request: Reviewed) -> Manner:
     """Give how to annotate. Raises InvalidArgument naming the field."""
     options, review_below = read_options(request.options), read_review_below(request)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,38 @@ from services.runtime.errors import FailedPrecondition, InvalidArgument
 
 SOURCE = "boxfit/"
 SAME_BOX = 0.95  # IoU; a box a person rejected does not come back a pixel wider
+
+
+class Seen(Protocol):
+    """What a model makes of an image: a classifier's explanation, or a segmenter's outline."""
+
+    @property
+    def label(self) -> str:
+        """What it is."""
+
+    @property
+    def score(self) -> float:
+        """How probable, 0 to 1."""
+
+    @property
+    def heatmap(self) -> mekiki.Heatmap:
+        """Where; all zero where nothing speaks for it."""
+
+    @property
+    def views(self) -> tuple[mekiki.Heatmap, ...]:
+        """The maps that it is the average of."""
+
+    @property
+    def model(self) -> mekiki.ModelRef:
+        """Who says so."""
+
+    @property
+    def image_width(self) -> int:
+        """Pixels."""
+
+    @property
+    def image_height(self) -> int:
+        """Pixels."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +74,7 @@ class Manner:
 
 
 def pose_sight(
-    explanation: mekiki.Explanation, manner: Manner, max_pixels: int, image: NDArray[np.generic] | None = None
+    explanation: Seen, manner: Manner, max_pixels: int, image: NDArray[np.generic] | None = None
 ) -> Sight | None:
     """Give what is to be looked at, in pixels of the image as sent; None where nothing in it speaks for the label.
 
@@ -62,12 +95,12 @@ def pose_sight(
     return Sight(heat, views, size, options, lesson.growth, image if lesson.foreground else None)
 
 
-def rate(explanation: mekiki.Explanation, sighting: Sighting) -> float:
+def rate(explanation: Seen, sighting: Sighting) -> float:
     """Give the raw score: the label's probability times how far other ways of looking agree."""
     return explanation.score * sighting.agreement
 
 
-def propose(explanation: mekiki.Explanation, sightings: Sequence[Sighting], manner: Manner) -> list[mekiki.Annotation]:
+def propose(explanation: Seen, sightings: Sequence[Sighting], manner: Manner) -> list[mekiki.Annotation]:
     """Make the annotations, best first."""
     model = explanation.model
     rated = [(manner.calibration.confidence.rate(rate(explanation, sighting)), sighting.box) for sighting in sightings]

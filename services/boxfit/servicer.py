@@ -112,11 +112,14 @@ class BoxfitServicer(boxfit_pb2_grpc.BoxfitServiceServicer):
         self, request: boxfit_pb2.AnnotateDatasetRequest, _: Context
     ) -> operations_pb2.Operation:
         """Checks the request and starts the work."""
-        messages.check_classifier(request.classifier)
+        messages.check_model(request)
         messages.read_manner(request)
         if not request.items.dataset:
             raise InvalidArgument("items.dataset", "must name a data set, is empty")
-        await self._neighbours.saliency.get_classifier(request.classifier, timeout_s=_remaining_s())
+        if request.segmenter:
+            await self._neighbours.saliency.get_segmenter(request.segmenter, timeout_s=_remaining_s())
+        else:
+            await self._neighbours.saliency.get_classifier(request.classifier, timeout_s=_remaining_s())
         return await self._operations.start("AnnotateDataset", request)
 
     async def CalibrateBoxes(  # noqa: N802

@@ -3,14 +3,14 @@
 For each study: a classifier learns from labelled pictures of single things, boxfit draws a box on each of 2,500, and a
 detector learns from 100, 500, 1000 and all of them, all trainings of the same length, with several seeds (which also
 choose the pictures). It is judged on scenes of many things, at whose boxes nothing has ever looked. The same again
-with boxes that boxfit drew after a person had shown it 20 of each label. Beside them a detector that learnt from the
-true boxes of all pictures: what better boxes would bring.
+with boxes around the masks of a segmenter, which learnt from the same labels, and with boxes that boxfit drew after a
+person had shown it 20 of each label. Beside them a detector that learnt from the true boxes of all pictures.
 
 Everything lies in a house of its own under build/bench/object_detector, so that a bench that was interrupted goes on:
 what was annotated and trained stays. Writes box plots and pictures of the same scene at each size there.
 
-STUDIES (rendered,boltnut,steel), BOXES (drawn,calibrated), SIZES, SEEDS, LABELLED, PICTURES (seen in a training) and
-INPUT (pixels) choose less.
+STUDIES (rendered,boltnut,steel), BOXES (drawn,segmented,calibrated), SIZES, SEEDS, LABELLED, PICTURES (seen in a
+training) and INPUT (pixels) choose less.
 """
 
 import json
@@ -32,7 +32,7 @@ from tests.running import running_services
 HOME = FOLDER / "object_detector"
 SIZES = [int(size) for size in os.environ.get("SIZES", "100,500,1000,2500").split(",")]
 SEEDS = range(int(os.environ.get("SEEDS", "3")))
-BOXES = os.environ.get("BOXES", "drawn,calibrated").split(",")
+BOXES = os.environ.get("BOXES", "drawn,segmented,calibrated").split(",")
 SHOWN_TO_BOXFIT = 20  # true boxes of each label
 PICTURES = int(os.environ.get("PICTURES", "4000"))
 INPUT = int(os.environ.get("INPUT", "320"))
@@ -112,16 +112,24 @@ def prepare(
     """Labels in, boxes out; gives the items that a detector may learn from: those with a box, and the empty ones."""
     dataset = name_set(study, boxes)
     push(client, dataset, pictures, exact=False)
+    learnt = mekiki.ItemFilter(dataset, item_ids=sorted(pictures)[:LABELLED])
     if study.name not in {one.name for one in client.saliency.list_classifiers()}:
-        learnt = mekiki.ItemFilter(dataset, item_ids=sorted(pictures)[:LABELLED])
         train_classifier(client, study.name, learnt)
+    if boxes == "segmented" and study.name not in {one.name for one in client.saliency.list_segmenters()}:
+        backbone = client.saliency.get_classifier(study.name).weights.backbone
+        trained = client.saliency.train_segmenter(study.name, learnt, normal_labels=(EMPTY,), backbone=backbone)
+        trained.result(ROOM_S)
     mark = HOME / f"{dataset}-annotated-{len(pictures)}"
     if not mark.exists():
-        made = calibrate(client, study, pictures) if boxes == "calibrated" else None
-        operation = client.boxfit.annotate_dataset(
-            study.name, dataset, use_item_labels=True, skip_labels=(EMPTY,), calibration=made
+        annotated = client.boxfit.annotate_dataset(
+            "" if boxes == "segmented" else study.name,
+            dataset,
+            use_item_labels=True,
+            skip_labels=(EMPTY,),
+            calibration=calibrate(client, study, pictures) if boxes == "calibrated" else None,
+            segmenter=study.name if boxes == "segmented" else "",
         )
-        print(dataset, operation.result(ROOM_S))
+        print(dataset, annotated.result(ROOM_S))
         mark.touch()
     items = [read.item for read in client.codec.read_items(dataset, metadata_only=True)]
     ious = [judge_box(item, pictures[item.item_id]) for item in items if item.annotations and item.item_id in pictures]

@@ -581,6 +581,10 @@ def test_annotate(server, mekiki):
     assert "8 annotated, 2 of them to be reviewed" in result.stdout
     request = server.calls("AnnotateDataset")[0].requests[0]
     assert (request.use_item_labels, list(request.skip_labels)) == (True, ["empty"])
+    assert (request.classifier, request.segmenter, request.HasField("explain")) == ("kinds", "", True)
+    mekiki("annotate", "outlines", "parts", "--segmenter")
+    request = server.calls("AnnotateDataset")[1].requests[0]
+    assert (request.classifier, request.segmenter, request.HasField("explain")) == ("", "outlines", False)
     response.failures.add(item_id="1", reason="damaged")
     ends_with(server, "AnnotateDataset", response)
     assert mekiki("annotate", "kinds", "parts").exit_code == ExitCode.REFUSED

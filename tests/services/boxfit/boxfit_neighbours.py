@@ -9,12 +9,12 @@ from mekiki.saliency.v1 import saliency_pb2, saliency_pb2_grpc
 from mekiki.types.v1 import types_pb2
 from services.runtime.config import Settings
 from services.runtime.errors import Conflict, DataLoss, InvalidArgument, NotFound
-from services.runtime.images import decode_image, encode_heatmap, encode_tensor
+from services.runtime.images import decode_image, encode_heatmap, encode_mask, encode_tensor
 from services.runtime.server import Opening, Service
 from services.runtime.status import to_status
 
 DATASET = "parts"
-CLASSIFIER = "kinds"
+CLASSIFIER, SEGMENTER = "kinds", "outlines"
 PROBABILITY = 0.9
 CELL = 4  # pixels of an image per cell of its heat map
 
@@ -56,6 +56,29 @@ class FakeSaliency(saliency_pb2_grpc.SaliencyServiceServicer):
             image_width=width,
             image_height=height,
             views=[encode_heatmap(heat), encode_heatmap(heat)],
+        )
+
+    async def GetSegmenter(self, request, context):  # noqa: N802
+        if request.segmenter != SEGMENTER:
+            raise NotFound("segmenter", request.segmenter)
+        return saliency_pb2.GetSegmenterResponse(
+            segmenter=saliency_pb2.Segmenter(name=SEGMENTER, version=self.version, labels=["nut", "bolt"])
+        )
+
+    async def SegmentImage(self, request, context):  # noqa: N802
+        """What is bright is a nut, what is half as bright a bolt."""
+        pixels = decode_image(request.image, 1 << 20)
+        height, width = pixels.shape
+        found = []
+        for label, mask in (("nut", pixels > 200), ("bolt", (pixels > 100) & (pixels <= 200))):
+            if mask.any():
+                segment = {"label": label, "area_px": int(mask.sum()), "score": PROBABILITY}
+                found.append(saliency_pb2.Segment(mask=encode_mask(mask), **segment))
+        return saliency_pb2.SegmentImageResponse(
+            segments=found,
+            model=types_pb2.ModelRef(name=SEGMENTER, version=self.version),
+            image_width=width,
+            image_height=height,
         )
 
     def check(self, name):

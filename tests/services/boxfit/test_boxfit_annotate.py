@@ -4,7 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from boxfit_neighbours import CLASSIFIER, DATASET, draw, touch
+from boxfit_neighbours import CLASSIFIER, DATASET, SEGMENTER, draw, touch
 
 import mekiki
 from mekiki.types.v1 import types_pb2
@@ -235,3 +235,30 @@ async def test_of_several_boxes_those_that_a_person_rejected_are_not_proposed_ag
     assert first == rejected
     assert (second.box.x_min, second.state) == (36, types_pb2.ANNOTATION_STATE_PROPOSED)
     assert list(codec.items["b"].annotations) == [ACCEPTED, OLD]
+
+
+async def test_a_segmenters_masks_stand_in_for_heat_maps(run, codec):
+    image = draw(12, 9, 43, 31)
+    image[35:45, 3:20] = 150
+    codec.add("1", image, "nut")
+    codec.add("2", image, "bolt")
+    codec.add("3", draw(0, 0, 0, 0), "nut")
+    how = {"classifier": "", "segmenter": SEGMENTER}
+    tally = await run(use_item_labels=True, **how)
+    assert (tally.annotated, tally.failures) == (2, (("3", "image: nothing in it speaks for 'nut'"),))
+    nut, bolt = (codec.items[name].annotations[0] for name in "12")
+    assert nut.box == types_pb2.Box(x_min=12, y_min=9, x_max=43, y_max=31), "to the pixel"
+    assert bolt.box == types_pb2.Box(x_min=3, y_min=35, x_max=20, y_max=45)
+    assert (nut.label, bolt.label) == ("nut", "bolt")
+    assert nut.source == f"boxfit/exact saliency/{SEGMENTER}@3"
+    assert nut.score == pytest.approx(0.9), "nothing about it depends on a threshold"
+    tally = await run(**how)
+    assert codec.items["2"].annotations[0].label == "nut", "what there is most of"
+
+
+async def test_a_segmenters_mask_may_hold_several_objects(run, codec):
+    codec.add("1", np.maximum(draw(4, 4, 16, 16), draw(40, 20, 60, 40)), "nut")
+    manner = Manner(FitOptions(objects=ObjectOptions(max_objects=5)), 0.5, mekiki.ExplainOptions())
+    await run(classifier="", segmenter=SEGMENTER, manner=manner)
+    boxes = [one.box for one in codec.items["1"].annotations]
+    assert sorted((box.x_min, box.y_min, box.x_max, box.y_max) for box in boxes) == [(4, 4, 16, 16), (40, 20, 60, 40)]

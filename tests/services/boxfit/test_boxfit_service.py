@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import psutil
 import pytest
-from boxfit_neighbours import CLASSIFIER, DATASET, PROBABILITY, draw, touch
+from boxfit_neighbours import CLASSIFIER, DATASET, PROBABILITY, SEGMENTER, draw, touch
 
 import mekiki
 from mekiki.boxfit.v1 import boxfit_pb2, boxfit_pb2_grpc
@@ -170,6 +170,9 @@ async def test_bad_wishes_for_an_annotation_are_refused_by_their_field(client):
         (client.boxfit.annotate_dataset("", DATASET), "classifier"),
         (client.boxfit.annotate_dataset(CLASSIFIER, ""), "items.dataset"),
         (client.boxfit.annotate_dataset(CLASSIFIER, DATASET, review_below=-1), "review_below"),
+        (client.boxfit.annotate_dataset(CLASSIFIER, DATASET, segmenter=SEGMENTER), "classifier"),
+        (client.boxfit.annotate_dataset("", DATASET, segmenter=SEGMENTER, explain=PLAIN), "explain"),
+        (client.boxfit.annotate_dataset("", DATASET, segmenter=SEGMENTER, calibration=learned()), "calibration"),
         (client.boxfit.annotate_image(CLASSIFIER, image, calibration=learned(), explain=PLAIN), "explain"),
         (
             client.boxfit.annotate_image(CLASSIFIER, image, calibration=learned(threshold=1)),
@@ -207,9 +210,17 @@ async def test_a_data_set_is_annotated_by_a_worker(client, codec):
     assert boxes == {"a": (12, "bolt"), "b": (4, "nut")}
 
 
-async def test_a_data_set_is_not_begun_with_an_unknown_classifier(client):
-    with pytest.raises(mekiki.errors.NotFound):
-        await client.boxfit.annotate_dataset("other", DATASET)
+async def test_a_data_set_is_annotated_by_a_worker_and_a_segmenter(client, codec):
+    codec.add("a", draw(12, 8, 44, 32), "nut")
+    operation = await client.boxfit.annotate_dataset("", DATASET, segmenter=SEGMENTER)
+    assert (await operation.result(timeout_s=90)).annotated_count == 1
+    assert codec.items["a"].annotations[0].source == f"boxfit/exact saliency/{SEGMENTER}@3"
+
+
+async def test_a_data_set_is_not_begun_with_an_unknown_model(client):
+    for names in ({"classifier": "other"}, {"classifier": "", "segmenter": "other"}):
+        with pytest.raises(mekiki.errors.NotFound):
+            await client.boxfit.annotate_dataset(items=DATASET, **names)
 
 
 async def test_several_objects_of_a_map_are_told_best_first(client):

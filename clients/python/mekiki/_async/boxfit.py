@@ -150,19 +150,21 @@ class AsyncBoxfit:
         review_below: float | None = None,
         explain: ExplainOptions | None = None,
         calibration: BoxCalibration | None = None,
+        segmenter: str = "",
         timeout_s: float | None = None,
     ) -> AsyncOperation[AnnotatedDataset]:
         """Annotates the items of a data set and writes the boxes to them.
 
         Args:
-            classifier: a trained classifier of saliency.
+            classifier: a trained classifier of saliency; "" where a segmenter is named.
             items: which items; always their original pixels.
-            use_item_labels: look for each item's first label, not for the classifier's first choice.
+            use_item_labels: look for each item's first label, not for the model's first choice.
             skip_labels: items with one of these labels get no box (an empty scene, for instance).
             options: how to search.
             review_below: a proposal whose score is below this is marked for a person, 0 to 1; default 0.5.
             explain: how images are explained; not together with a calibration.
             calibration: what people's boxes taught; stands in for the options' method and threshold.
+            segmenter: a trained segmenter, whose masks stand in for heat maps; without explain and calibration.
             timeout_s: deadline of starting it.
         """
         request = boxfit_pb2.AnnotateDatasetRequest(
@@ -174,6 +176,7 @@ class AsyncBoxfit:
             review_below=review_below,
             explain=explain.to_proto() if explain else None,
             calibration=calibration.to_proto() if calibration else None,
+            segmenter=segmenter,
         )
         record = await self._funnel.start(self._stub.AnnotateDataset, request, timeout_s)
         return AsyncOperation(self._funnel, self._operations, record)

@@ -19,6 +19,9 @@ def annotate(  # noqa: PLR0913 -- a command's options
     classifier: ClassifierName,
     dataset: DatasetName,
     *,
+    segmenter: Annotated[
+        bool, typer.Option("--segmenter", help="The name is a segmenter's: boxes of its masks.")
+    ] = False,
     use_labels: Annotated[bool, typer.Option("--use-labels", help="Look for each item's own label.")] = False,
     skip: Annotated[list[str] | None, typer.Option(help="Items with this label get no box; may be repeated.")] = None,
     method: Method = FitMethod.EXACT,
@@ -37,11 +40,12 @@ def annotate(  # noqa: PLR0913 -- a command's options
     """Draw boxes on the items of a data set, from labels alone."""
     wanted = ItemFilter(dataset, labels=label or (), splits=split or ())
     options = FitOptions(method=method, threshold=threshold, max_objects=max_objects)
-    explain = None if calibration else ExplainOptions(scales=tuple(scale or ()), flip=not no_flip)
+    explain = None if calibration or segmenter else ExplainOptions(scales=tuple(scale or ()), flip=not no_flip)
     with session(address, json=json) as (client, output):
         operation = client.boxfit.annotate_dataset(
-            classifier,
+            "" if segmenter else classifier,
             wanted,
+            segmenter=classifier if segmenter else "",
             use_item_labels=use_labels,
             skip_labels=skip or (),
             options=options,
