@@ -54,13 +54,15 @@ class Look:
     background: float
     """Share of a picture with labels that is taken for background all the same: where most speaks for it."""
     share_at_first: float
+    least: float
+    """Share of a picture that its seeds take: where nothing speaks for a label, it is put where most does."""
 
 
 LOOKS = (
-    Look("fine", 0, 0.003, 0.9, share_at_first=0.03),
-    Look("compact", 1, 0.03, 0.8, share_at_first=0.1),
-    Look("filled", 1, 0.15, 0.6, share_at_first=0.15),
-    Look("coarse", 2, 0.15, 0.6, share_at_first=0.15),
+    Look("fine", 0, 0.003, 0.9, share_at_first=0.03, least=0.001),
+    Look("compact", 1, 0.03, 0.8, share_at_first=0.1, least=0.0005),
+    Look("filled", 1, 0.15, 0.6, share_at_first=0.15, least=0.05),
+    Look("coarse", 2, 0.15, 0.6, share_at_first=0.15, least=0.05),
 )
 FINE, COMPACT, FILLED, COARSE = range(len(LOOKS))
 

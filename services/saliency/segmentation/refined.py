@@ -34,8 +34,8 @@ from services.saliency.segmentation.evidence import (
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet
 from services.saliency.segmentation.network import SegmentationNetwork, SteadyBody
 from services.saliency.segmentation.recipe import Recipe, Watch, count_epochs
+from services.saliency.segmentation.seeds import DECIDED, DOUBT, bring_to_edges, choose_seeds
 from services.saliency.segmentation.seeds import PHASE as SEEDS_PHASE
-from services.saliency.segmentation.seeds import bring_to_edges, choose_seeds
 
 EVIDENCE_EPOCHS = 16
 EVIDENCE_RATE = 0.002
@@ -123,7 +123,9 @@ def place_seeds(
         if len(labels):
             chosen = [looks[label] for label in labels]
             odds = sights.odds[number][chosen, np.arange(len(labels))].astype(np.float32)
-            seeds[number] = choose_seeds(odds, labels, np.array([LOOKS[look].share / 3 for look in chosen]))
+            least = np.array([LOOKS[look].least for look in chosen])
+            doubts = np.array([DECIDED if look == COMPACT else DOUBT for look in chosen])
+            seeds[number] = choose_seeds(odds, labels, least, doubts)
     return seeds, np.array(looks) == COARSE
 
 

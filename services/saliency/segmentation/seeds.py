@@ -17,12 +17,17 @@ LEAST_SHARE = 0.001  # of a picture: what a segmenter finds at least of each lab
 BATCH = 16  # pictures
 SURE = 3.0  # log odds: what is said of a position, at most, where the dense CRF weighs it
 LEAST_KEPT = 0.05  # of what is said of an object, by the dense CRF, where the picture has its edges
+ERASED = 0.005  # of it, or less
 LEAST_WIDE = 0.05  # of a picture: what is found at least of a label whose objects fill much
 DOUBT = 2.0  # log odds of a label against the background: above -DOUBT a position may yet show it
+DECIDED = 0.0  # the same where the dense CRF has decided
 
 
 def choose_seeds(
-    odds: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]
+    odds: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    shares: npt.NDArray[np.float64],
+    doubts: npt.NDArray[np.float64] | float = DOUBT,
 ) -> Pixels:
     """Seeds of one picture, (h, w) uint8: BACKGROUND, the n-th label or UNKNOWN.
 
@@ -31,13 +36,14 @@ def choose_seeds(
         labels: their numbers, (m,).
         shares: of the picture that each is found in at least, (m,): where nothing speaks for a label, it is put where
             most does.
+        doubts: log odds against the background, (m,) or one for all: what is nearer to it is not known.
     """
     least = np.array([np.quantile(each, 1 - share) for each, share in zip(odds, shares, strict=True)])
     above = odds - np.minimum(least, 0)[:, None, None]
     strongest = above.argmax(0)
     height = above.max(0)
     seeds = np.where(height > 0, labels[strongest] + 1, UNKNOWN)
-    seeds[height < -DOUBT] = BACKGROUND
+    seeds[(above < -np.broadcast_to(doubts, len(labels))[:, None, None]).all(0)] = BACKGROUND
     return seeds.astype(np.uint8)
 
 
@@ -46,8 +52,7 @@ def bring_to_edges(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
     """Log odds of labels against the background, (m, h, w), after the dense CRF, and how much it leaves of each, (m,).
 
-    They are limited first, so that the picture may contradict them. What the CRF erases comes back as it was: nothing
-    would be left of it.
+    They are limited first, so that the picture may contradict them. Of what the CRF erases nothing is known: 0.
     """
     size = picture.shape[1::-1]
     limited = [cv2.resize(np.clip(each, -SURE, SURE), size, interpolation=cv2.INTER_LINEAR) for each in odds]
@@ -56,7 +61,7 @@ def bring_to_edges(
     kept = after[1:].sum((1, 2)) / scores[1:].sum((1, 2))
     grid = odds.shape[:0:-1]
     logs = np.log(np.maximum([cv2.resize(each, grid, interpolation=cv2.INTER_AREA) for each in after], LEAST_SCORE))
-    brought = np.where(kept[:, None, None] < LEAST_KEPT, odds, logs[1:] - logs[0])
+    brought = np.where(kept[:, None, None] < ERASED, 0, logs[1:] - logs[0])
     return brought.astype(np.float32), kept
 
 
@@ -92,8 +97,9 @@ def spread_seeds(
             labels = np.flatnonzero(data.present[number] & wide)
             logs = np.log(np.maximum(scores, LEAST_SCORE))
             odds = np.stack([cv2.resize(logs[label + 1] - logs[0], size) for label in labels])
-            brought, _ = bring_to_edges(odds, data.pictures[number], edges)
-            own = choose_seeds(brought, labels, np.full(len(labels), LEAST_WIDE))
+            brought, kept = bring_to_edges(odds, data.pictures[number], edges)
+            brought = np.where(kept[:, None, None] < LEAST_KEPT, odds, brought)  # without edges it stays as it is
+            own = choose_seeds(brought, labels, np.full(len(labels), LEAST_WIDE), DECIDED)
             others = np.setdiff1d(np.flatnonzero(data.present[number]), labels)
             seeds[number] = _merge(seeds[number], own, others) if len(others) else own
         report(PHASE, start + len(numbers), len(chosen))

@@ -9,6 +9,7 @@ REFINED finds the seeds by other means, asks SEC only for what is wide, and lear
 (`refined.py`). What somebody drew takes the place of seeds with either; where only some was, of those.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
+from services.saliency import bundle
 from services.saliency.model import Classifier, Question
 from services.saliency.pictures import Pixels
 from services.saliency.recipe import Recipe as ClassifierRecipe
@@ -63,6 +66,8 @@ def train_segmenter(
         network.module.load_state_dict(base.network.module.state_dict())
     elif isinstance(network.module.body, SteadyBody):  # what it makes of the pictures is measured, not learnt
         measure(network.module.body, data, network.input_format)
+    elif recipe.engine is Engine.REFINED:
+        task.learn_body(network.module.body)
     (seeds,) = stages.keep("seeds", lambda: (task.lay_over(task.find_seeds(network, base)),))
     told = SegmentationSet(data.pictures, data.present, seeds)
     if recipe.engine is Engine.SEC:
@@ -115,14 +120,22 @@ class _Task:
         found = stages.keep("evidence", lambda: self.find_evidence(network))
         return self.spread(found) if found[1].any() else found[0]
 
+    def learn_body(self, body: nn.Module) -> None:
+        """A body that starts from nothing learns the labels first: seeds alone hardly teach it to tell kinds apart."""
+
+        def search() -> tuple[Pixels]:
+            learnt = self.train_classifier(Watch(self.stages.open_watch().report)).network.module.state_dict()
+            tensors = {name: learnt[name.removeprefix("trunk.")] for name in body.state_dict()}
+            return (np.frombuffer(bundle.pack(tensors, {}), np.uint8).copy(),)
+
+        (packed,) = self.stages.keep("body", search)
+        body.load_state_dict(bundle.unpack(packed.tobytes())[0])
+
     def find_evidence(self, network: SegmentationNetwork) -> tuple[Pixels, Pixels]:
         """Seeds, and which labels SEC is to be asked for, (k,)."""
         data, watch = self.data, self.stages.open_watch()
-        if self.recipe.starts_from_nothing:  # what eyes see is learnt from the labels first; it takes little time
-            network = self.build(None)
-            learnt = self.train_classifier(Watch(watch.report)).network.module.state_dict()
-            body = network.module.body
-            body.load_state_dict({name: learnt[name.removeprefix("trunk.")] for name in body.state_dict()})
+        if self.recipe.starts_from_nothing:  # the eyes' body learns no more, the segmenter's does
+            network = copy.deepcopy(network)
         eyes = open_eyes(network, len(data.labels), self.recipe.seed)
         if self.recipe.starts_from_nothing:
             measure(eyes.module.body, data, network.input_format)
