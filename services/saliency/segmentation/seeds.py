@@ -60,9 +60,16 @@ def bring_to_edges(
     after = apply_crf(scores, picture, edges)
     kept = after[1:].sum((1, 2)) / scores[1:].sum((1, 2))
     grid = odds.shape[:0:-1]
-    logs = np.log(np.maximum([cv2.resize(each, grid, interpolation=cv2.INTER_AREA) for each in after], LEAST_SCORE))
-    brought = np.where(kept[:, None, None] < ERASED, 0, logs[1:] - logs[0])
+    told = _read_odds(np.stack([cv2.resize(each, grid, interpolation=cv2.INTER_AREA) for each in after]))
+    brought = np.where(kept[:, None, None] < ERASED, 0, told)
     return brought.astype(np.float32), kept
+
+
+def _read_odds(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Log odds of each label against the background, (k, h, w), of probabilities (k + 1, h, w)."""
+    logs = np.log(np.maximum(scores, LEAST_SCORE))
+    odds: npt.NDArray[np.float32] = logs[1:] - logs[0]
+    return odds
 
 
 def ask_for_seeds(segmenter: Segmenter, data: LabelledSet, report: Report) -> Pixels:
@@ -74,8 +81,8 @@ def ask_for_seeds(segmenter: Segmenter, data: LabelledSet, report: Report) -> Pi
         for number, scores in enumerate(segmenter.score(pictures), start):
             labels = np.flatnonzero(data.present[number])
             if len(labels):
-                logs = np.log(np.maximum(scores, LEAST_SCORE))
-                seeds[number] = choose_seeds(logs[labels + 1] - logs[0], labels, np.full(len(labels), LEAST_SHARE))
+                odds = _read_odds(scores)[labels]
+                seeds[number] = choose_seeds(odds, labels, np.full(len(labels), LEAST_SHARE))
         report(PHASE, start + len(pictures), total)
     return seeds
 
@@ -95,8 +102,7 @@ def spread_seeds(
         numbers = chosen[start : start + BATCH]
         for number, scores in zip(numbers, segmenter.score(list(data.pictures[numbers])), strict=True):
             labels = np.flatnonzero(data.present[number] & wide)
-            logs = np.log(np.maximum(scores, LEAST_SCORE))
-            odds = np.stack([cv2.resize(logs[label + 1] - logs[0], size) for label in labels])
+            odds = np.stack([cv2.resize(each, size) for each in _read_odds(scores)[labels]])
             brought, kept = bring_to_edges(odds, data.pictures[number], edges)
             brought = np.where(kept[:, None, None] < LEAST_KEPT, odds, brought)  # without edges it stays as it is
             own = choose_seeds(brought, labels, np.full(len(labels), LEAST_WIDE), DECIDED)

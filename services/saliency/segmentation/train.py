@@ -87,6 +87,11 @@ class _Task:
     device: torch.device
     stages: Stages
 
+    @property
+    def side(self) -> int:
+        """Of the grid of positions that the network scores."""
+        return int(self.data.pictures.shape[1]) // self.recipe.stride
+
     def build(self, weights: Path | None) -> SegmentationNetwork:
         recipe = self.recipe
         network = build_segmentation_network(
@@ -111,8 +116,7 @@ class _Task:
         """What is known of each position before what somebody drew is laid over it, (n, side, side) uint8."""
         data, stages = self.data, self.stages
         if set(np.flatnonzero(data.present.any(1)).tolist()) <= set(data.masks):  # nothing to look for
-            side = int(data.pictures.shape[1]) // network.stride
-            return np.full((len(data.pictures), side, side), BACKGROUND, np.uint8)
+            return np.full((len(data.pictures), self.side, self.side), BACKGROUND, np.uint8)
         if base:
             return ask_for_seeds(base, data, stages.open_watch().report)
         if self.recipe.engine is Engine.SEC:
@@ -140,8 +144,7 @@ class _Task:
         if self.recipe.starts_from_nothing:
             measure(eyes.module.body, data, network.input_format)
         train_eyes(eyes, data, self.recipe, watch)
-        side = int(data.pictures.shape[1]) // network.stride
-        seeds, wide = place_seeds(eyes, data, side, self.recipe.edges, watch.report)
+        seeds, wide = place_seeds(eyes, data, self.side, self.recipe.edges, watch.report)
         undrawn = np.isin(np.arange(len(data.pictures)), list(data.masks), invert=True)
         known = np.isin(np.arange(len(data.labels)), data.mains)  # of the others a classifier learns nothing
         return seeds, (wide & known & data.present[undrawn].any(0)).astype(np.uint8)
@@ -170,7 +173,7 @@ class _Task:
         """What is known of each position, (n, side, side) uint8: the class, or UNKNOWN."""
         data, watch = self.data, self.stages.open_watch()
         classifier = self.train_classifier(watch)
-        total, side = len(data.pictures), int(data.pictures.shape[1]) // self.recipe.stride
+        total, side = len(data.pictures), self.side
         seeds = np.full((total, side, side), UNKNOWN, np.uint8)
         for start in range(0, total, CUE_BATCH):
             numbers = range(start, min(start + CUE_BATCH, total))

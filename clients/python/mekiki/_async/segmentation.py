@@ -54,7 +54,7 @@ class AsyncSegmentation(AsyncDetection):
             engine: how it learns; None for REFINED, or what the training goes on from.
             backbone: of timm, with maps of stride 8, 16 and 32, or "small"; default "mobilenetv2_100".
             epochs: rounds over the items, 1 to 500; default 12, or of few items as many as 500 steps take.
-            learning_rate: of what starts from nothing; default 0.001.
+            learning_rate: of what starts from nothing; default 0.002, of SEC 0.001.
             batch_size: pictures a step, 1 to 64; default 8.
             input_size: side of the square an image is resized to, pixels, a multiple of 32; default 320.
             present_decay: of rank pooling for what an image shows, 0 to 1; the larger the objects, the larger; .996.
