@@ -10,6 +10,7 @@ from typing import Protocol, Self, TypeVar
 import mekiki
 from mekiki.types.v1 import types_pb2
 from services.boxfit.explaining import explain, outline
+from services.boxfit.foreground import ForegroundUse
 from services.boxfit.propose import Manner, Seen, is_rejected, is_settled, pose_sight, propose, replace_proposals
 from services.boxfit.sight import find_boxes
 from services.runtime.errors import InvalidArgument
@@ -183,14 +184,16 @@ def _find_proposals(client: mekiki.Client, plan: Plan, read: mekiki.ReadItem) ->
     if plan.use_item_labels and not label:
         raise InvalidArgument("labels", "the item has no label to look for")
     seen: Seen
-    if plan.segmenter:
+    manner = plan.manner
+    if plan.segmenter:  # whose masks have edges of their own
         seen = outline(client, plan.segmenter, read.pixels, label)
+        manner = replace(manner, use=ForegroundUse.NEVER)
     else:
-        seen = explain(client, plan.classifier, read.pixels, label, plan.manner.explain)
-    sight = pose_sight(seen, plan.manner, plan.max_pixels, read.pixels)
+        seen = explain(client, plan.classifier, read.pixels, label, manner.explain)
+    sight = pose_sight(seen, manner, plan.max_pixels, read.pixels)
     if sight is None:
         raise InvalidArgument("image", f"nothing in it speaks for {seen.label!r}")
-    return propose(seen, find_boxes(sight), plan.manner)
+    return propose(seen, find_boxes(sight), manner)
 
 
 def _write_proposals(

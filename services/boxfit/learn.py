@@ -1,11 +1,12 @@
 """Threshold and growth of a label's boxes, learned from a handful of people's.
 
-Tried are all thresholds of `THRESHOLDS` and the box of the foreground mask, each as it is, grown alike on all sides,
-and grown by each side's own measure. Each way is judged by boxes that its growth was not measured on, and taken only
-where it is better than the baseline beyond doubt: by the lower bound of its mean gain in IoU, at 99 % since so many
-ways are tried (Student, 1908). So five boxes change little unless they agree, and with more boxes smaller gains count.
-The baseline of a label is what all labels' boxes together taught, theirs is a threshold of 0.3 without growth (the
-curve over thresholds is that of MaxBoxAccV2: Choe et al., CVPR 2020).
+Tried are the ways of `WAYS`: all thresholds, with the foreground where the ground is plain and without it, and the
+foreground always; each as it is, grown alike on all sides, and grown by each side's own measure. Each way is judged by
+boxes that its growth was not measured on, and taken only where it is better than the baseline beyond doubt: by the
+lower bound of its mean gain in IoU, at 99 % since so many ways are tried (Student, 1908). So five boxes change little
+unless they agree, and with more boxes smaller gains count. The baseline of a label is what all labels' boxes together
+taught, theirs is a threshold of 0.3, the foreground where the ground is plain, and no growth (the curve over thresholds
+is that of MaxBoxAccV2: Choe et al., CVPR 2020).
 """
 
 from collections.abc import Sequence
@@ -16,15 +17,20 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from services.boxfit.fit import Box
+from services.boxfit.foreground import ForegroundUse
 from services.boxfit.growth import LEAST, MOST, NO_GROWTH, Growth
 from services.boxfit.model import DEFAULT_THRESHOLD
 
 Boxes = NDArray[np.float64]  # (..., 4): x_min, y_min, x_max, y_max
 
 THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25, DEFAULT_THRESHOLD, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
-WAYS = len(THRESHOLDS) + 1  # the last is the foreground's
+WAYS = (  # threshold, and what is made of the foreground
+    *((threshold, ForegroundUse.PLAIN_GROUND) for threshold in THRESHOLDS),
+    *((threshold, ForegroundUse.NEVER) for threshold in THRESHOLDS),
+    (DEFAULT_THRESHOLD, ForegroundUse.ALWAYS),
+)
 OVERLAPS = (0.3, 0.5, 0.7)  # of MaxBoxAccV2
-_DEFAULT = THRESHOLDS.index(DEFAULT_THRESHOLD)
+_DEFAULT = WAYS.index((DEFAULT_THRESHOLD, ForegroundUse.PLAIN_GROUND))
 _MOST_FOLDS = 20
 _CONFIDENCE = 0.99
 _SHRINKAGE = 3.0  # boxes' worth of belief that nothing grows
@@ -33,7 +39,7 @@ _SIDES = np.array([1.0, 1.0, -1.0, -1.0])  # outwards is towards lower coordinat
 
 @dataclass(frozen=True)
 class Sample:
-    """A person's box, and the boxes found for it: by each threshold, then by the foreground mask; `size` (w, h)."""
+    """A person's box, and the boxes found for it in each of `WAYS`; `size` (w, h)."""
 
     label: str
     wanted: Box
@@ -43,12 +49,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What boxes taught; `foreground` means that the foreground mask's box is taken in place of the map's."""
+    """What boxes taught."""
 
     label: str
     threshold: float = DEFAULT_THRESHOLD
     growth: Growth = NO_GROWTH
-    foreground: bool = False
+    foreground: ForegroundUse = ForegroundUse.PLAIN_GROUND
     box_count: int = 0
     mean_iou: float = 0.0
     default_mean_iou: float = 0.0
@@ -87,7 +93,9 @@ def _learn(label: str, samples: Sequence[Sample], common: Lesson | None) -> tupl
     way = _DEFAULT if common is None else _way_of(common)
     base = _measure_ious(_grow(found[way], given, size), wanted)
     trials = [
-        _Trial(way, kind, _judge(found[way], wanted, size, kind)) for way in range(WAYS) for kind in range(len(_KINDS))
+        _Trial(way, kind, _judge(found[way], wanted, size, kind))
+        for way in range(len(WAYS))
+        for kind in range(len(_KINDS))
     ]
     best = max(trials, key=lambda trial: _bound_gain(trial.ious - base))
     if _bound_gain(best.ious - base) <= 0:
@@ -96,9 +104,9 @@ def _learn(label: str, samples: Sequence[Sample], common: Lesson | None) -> tupl
         growth = _KINDS[best.kind](found[best.way], wanted)
     lesson = Lesson(
         label=label,
-        threshold=THRESHOLDS[best.way] if best.way < len(THRESHOLDS) else DEFAULT_THRESHOLD,
+        threshold=WAYS[best.way][0],
         growth=Growth(*growth.tolist()),
-        foreground=best.way == len(THRESHOLDS),
+        foreground=WAYS[best.way][1],
         box_count=len(samples),
         mean_iou=float(best.ious.mean()),
         default_mean_iou=float(plain.mean()),
@@ -107,7 +115,7 @@ def _learn(label: str, samples: Sequence[Sample], common: Lesson | None) -> tupl
 
 
 def _way_of(lesson: Lesson) -> int:
-    return len(THRESHOLDS) if lesson.foreground else THRESHOLDS.index(lesson.threshold)
+    return WAYS.index((lesson.threshold, lesson.foreground))
 
 
 def _bound_gain(gains: NDArray[np.float64]) -> float:

@@ -7,6 +7,7 @@ from mekiki.boxfit.v1 import boxfit_pb2
 from mekiki.types.v1 import types_pb2
 from services.boxfit.annotate import Tally
 from services.boxfit.calibration import Calibration, Confidence
+from services.boxfit.foreground import ForegroundUse
 from services.boxfit.growth import Growth
 from services.boxfit.learn import Lesson
 from services.boxfit.model import Fit, FitOptions, FitTask, Method, ObjectFit, ObjectOptions
@@ -29,6 +30,12 @@ _SEARCHES = {
     boxfit_pb2.OBJECT_SEARCH_UNSPECIFIED: ObjectSearch.COMPONENTS,
     boxfit_pb2.OBJECT_SEARCH_COMPONENTS: ObjectSearch.COMPONENTS,
     boxfit_pb2.OBJECT_SEARCH_SUPPRESSION: ObjectSearch.SUPPRESSION,
+}
+_USES = {
+    boxfit_pb2.FOREGROUND_USE_UNSPECIFIED: ForegroundUse.PLAIN_GROUND,
+    boxfit_pb2.FOREGROUND_USE_ALWAYS: ForegroundUse.ALWAYS,
+    boxfit_pb2.FOREGROUND_USE_PLAIN_GROUND: ForegroundUse.PLAIN_GROUND,
+    boxfit_pb2.FOREGROUND_USE_NEVER: ForegroundUse.NEVER,
 }
 
 
@@ -100,15 +107,20 @@ def check_model(request: boxfit_pb2.AnnotateDatasetRequest) -> None:
     for field in ("explain", "calibration"):
         if request.HasField(field):
             raise InvalidArgument(field, "must be unset beside a segmenter: it is of a classifier's heat maps")
+    if request.foreground:
+        raise InvalidArgument("foreground", "must be unset beside a segmenter: its masks have edges of their own")
 
 
 def read_manner(request: Reviewed) -> Manner:
     """Give how to annotate. Raises InvalidArgument naming the field."""
     options, review_below = read_options(request.options), read_review_below(request)
     if not request.HasField("calibration"):
-        return Manner(options, review_below, mekiki.ExplainOptions.from_proto(request.explain))
+        use = _read_use("foreground", request.foreground)
+        return Manner(options, review_below, mekiki.ExplainOptions.from_proto(request.explain), use=use)
     if request.HasField("explain"):
         raise InvalidArgument("explain", "must be unset beside a calibration, which says how images are explained")
+    if request.foreground:
+        raise InvalidArgument("foreground", "must be unset beside a calibration, which says what is made of it")
     made = request.calibration
     if made.model.name != request.classifier:
         raise InvalidArgument(
@@ -133,13 +145,20 @@ def read_teaching(request: boxfit_pb2.CalibrateBoxesRequest) -> Manner:
     return Manner(FitOptions(method=method), REVIEW_BELOW, explain)
 
 
+def _read_use(field: str, number: boxfit_pb2.ForegroundUse.ValueType) -> ForegroundUse:
+    use = _USES.get(number)
+    if use is None:
+        raise InvalidArgument(field, f"{number} is no ForegroundUse")
+    return use
+
+
 def _read_calibration(made: boxfit_pb2.BoxCalibration) -> Calibration:
     lessons = tuple(
         Lesson(
             label=label.label,
             threshold=label.threshold,
             growth=Growth(label.grow_left, label.grow_top, label.grow_right, label.grow_bottom),
-            foreground=label.foreground,
+            foreground=_read_use("calibration.labels.foreground", label.foreground),
         )
         for label in made.labels
     )
@@ -178,7 +197,7 @@ def _write_lesson(lesson: Lesson) -> boxfit_pb2.LabelCalibration:
         box_count=lesson.box_count,
         mean_iou=lesson.mean_iou,
         default_mean_iou=lesson.default_mean_iou,
-        foreground=lesson.foreground,
+        foreground=boxfit_pb2.ForegroundUse.Value(f"FOREGROUND_USE_{lesson.foreground.upper()}"),
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 import mekiki
 from services.boxfit.calibration import NOTHING_LEARNED, Calibration
+from services.boxfit.foreground import ForegroundUse
 from services.boxfit.growth import measure_iou
 from services.boxfit.learn import Lesson
 from services.boxfit.model import Box, FitOptions
@@ -59,6 +60,7 @@ class Manner:
     review_below: float
     explain: mekiki.ExplainOptions
     calibration: Calibration = NOTHING_LEARNED
+    use: ForegroundUse = ForegroundUse.PLAIN_GROUND
     version: int = 0
     """Of the classifier that the calibration holds for; 0 for any."""
 
@@ -70,13 +72,13 @@ class Manner:
 
     def find_lesson(self, label: str) -> Lesson:
         """Give what holds for a label: the calibration's, else the options'."""
-        return self.calibration.find(label) or Lesson(label, threshold=self.options.threshold)
+        return self.calibration.find(label) or Lesson(label, threshold=self.options.threshold, foreground=self.use)
 
 
-def pose_sight(
-    explanation: Seen, manner: Manner, max_pixels: int, image: NDArray[np.generic] | None = None
-) -> Sight | None:
+def pose_sight(explanation: Seen, manner: Manner, max_pixels: int, image: NDArray[np.generic] | None) -> Sight | None:
     """Give what is to be looked at, in pixels of the image as sent; None where nothing in it speaks for the label.
+
+    `image` may be None where the foreground is not asked for.
 
     Raises:
         InvalidArgument: the image has more than `max_pixels` pixels.
@@ -92,7 +94,7 @@ def pose_sight(
     views = tuple(np.asarray(view.values, dtype=np.float32) for view in explanation.views)
     lesson = manner.find_lesson(explanation.label)
     options = replace(manner.options, threshold=lesson.threshold)
-    return Sight(heat, views, size, options, lesson.growth, image if lesson.foreground else None)
+    return Sight(heat, views, size, options, lesson.growth, image, lesson.foreground)
 
 
 def rate(explanation: Seen, sighting: Sighting) -> float:

@@ -15,6 +15,7 @@ from mekiki.types.v1 import types_pb2
 from services.boxfit import messages
 from services.boxfit.config import BoxfitSettings
 from services.boxfit.explaining import explain_soon
+from services.boxfit.foreground import ForegroundUse
 from services.boxfit.model import FitTask, Method, ObjectFit, fit_tasks, warm_up
 from services.boxfit.propose import Manner, pose_sight, propose
 from services.boxfit.search_process import SearchProcess
@@ -151,8 +152,8 @@ class BoxfitServicer(boxfit_pb2_grpc.BoxfitServiceServicer):
         messages.check_classifier(request.classifier)
         manner = messages.read_manner(request)
         explanation = await self._explain(request, manner)
-        wants_pixels = manner.find_lesson(explanation.label).foreground
-        image = await self._reader.read(request.image) if wants_pixels else None
+        looks = manner.find_lesson(explanation.label).foreground is not ForegroundUse.NEVER
+        image = await self._reader.read(request.image) if looks else None
         sight = pose_sight(explanation, manner, self._settings.max_pixels, image)
         batcher = self._pondering if manner.options.method is Method.BAYESIAN else self._looking
         sightings = () if sight is None else await batcher.submit(sight)

@@ -1,7 +1,7 @@
 """From a heat map to the boxes of an image, each with how far other ways of looking at it agree.
 
     map → objects → boxes → foreground or not → growth
-    maps of single views, other thresholds, no threshold → boxes → agreement
+    maps of single views, other thresholds, no threshold → boxes → foreground or not → agreement
 
 A box is sure when it does not depend on how it was come by: on the scale the network looked at, on left and right, on
 the threshold. Its agreement is the mean, over all other ways, of the IoU with the nearest box that they find.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from services.boxfit.bayesian import fit_bayesian
 from services.boxfit.fit import Box, Heat
-from services.boxfit.foreground import refine_box, segment_foreground
+from services.boxfit.foreground import Foreground, ForegroundUse, refine_box, segment_foreground
 from services.boxfit.growth import NO_GROWTH, Growth, grow_box, measure_iou
 from services.boxfit.model import FitOptions, FitTask, Method, Search, fit_task
 
@@ -33,7 +33,8 @@ class Sight:
         size: (width, height) of the image, pixels.
         options: how boxes are searched.
         growth: what is done to each box.
-        image: the pixels, where the foreground mask's box is to be taken; else None.
+        image: the pixels; None where they are not looked at.
+        use: what is made of what stands out in the image.
     """
 
     heat: Heat
@@ -42,6 +43,7 @@ class Sight:
     options: FitOptions
     growth: Growth = NO_GROWTH
     image: NDArray[np.generic] | None = None
+    use: ForegroundUse = ForegroundUse.NEVER
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,19 @@ def find_boxes(sight: Sight, search: Search = fit_bayesian) -> tuple[Sighting, .
         InvalidArgument: the map is nowhere positive.
     """
     found = fit_task(FitTask(sight.heat, sight.options, sight.size), search)
-    others = [fit_boxes(*way, sight.size) for way in _list_ways(sight)]
     foreground = None if sight.image is None else segment_foreground(sight.image)
-    sightings = []
+    others = [[_refine(box, sight, foreground) for box in fit_boxes(*way, sight.size)] for way in _list_ways(sight)]
+    sightings: dict[Box, Sighting] = {}
     for one in found:
-        box = one.fit.box
+        box = _refine(one.fit.box, sight, foreground)
         agreement = float(np.mean([max(measure_iou(box, other) for other in boxes) for boxes in others]))
-        refined = box if foreground is None else refine_box(foreground, box, sight.size)
-        sightings.append(Sighting(grow_box(refined, sight.growth, sight.size), one.fit.iou, one.share, agreement))
-    return tuple(sightings)
+        grown = grow_box(box, sight.growth, sight.size)
+        sightings.setdefault(grown, Sighting(grown, one.fit.iou, one.share, agreement))  # two peaks, one thing
+    return tuple(sightings.values())
+
+
+def _refine(box: Box, sight: Sight, foreground: Foreground | None) -> Box:
+    return box if foreground is None else refine_box(foreground, box, sight.size, sight.use)
 
 
 def find_all_boxes(sights: list[Sight], search: Search = fit_bayesian) -> list[tuple[Sighting, ...] | Exception]:

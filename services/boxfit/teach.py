@@ -13,8 +13,8 @@ from services.boxfit.calibration import Calibration, learn_confidence
 from services.boxfit.explaining import explain
 from services.boxfit.foreground import refine_box, segment_foreground
 from services.boxfit.growth import grow_box, measure_iou
-from services.boxfit.learn import THRESHOLDS, Lesson, Sample, learn_lessons
-from services.boxfit.model import DEFAULT_THRESHOLD, Box, FitOptions, Heat
+from services.boxfit.learn import THRESHOLDS, WAYS, Lesson, Sample, learn_lessons
+from services.boxfit.model import Box, FitOptions, Heat
 from services.boxfit.objects import MAX_OBJECTS, ObjectOptions
 from services.boxfit.propose import Manner, pose_sight, rate, to_box
 from services.boxfit.sight import find_boxes, fit_boxes
@@ -177,15 +177,14 @@ def _allow(manner: Manner, count: int) -> FitOptions:
 def _take_samples(
     heat: Heat, manner: Manner, label: str, accepted: Sequence[Box], size: tuple[int, int], read: mekiki.ReadItem
 ) -> tuple[Sample, ...]:
-    """For each accepted box the nearest one that each threshold finds, and the foreground's box."""
-    ways = [fit_boxes(heat, replace(manner.options, threshold=threshold), size) for threshold in THRESHOLDS]
+    """For each accepted box the nearest one that each way finds."""
     foreground = segment_foreground(read.pixels)
-    samples = []
-    for wanted in accepted:
-        found = [max(boxes, key=lambda box: measure_iou(box, wanted)) for boxes in ways]
-        usual = found[THRESHOLDS.index(DEFAULT_THRESHOLD)]
-        samples.append(Sample(label, wanted, (*found, refine_box(foreground, usual, size)), size))
-    return tuple(samples)
+    drawn = {one: fit_boxes(heat, replace(manner.options, threshold=one), size) for one in THRESHOLDS}
+    ways = [[refine_box(foreground, box, size, use) for box in drawn[threshold]] for threshold, use in WAYS]
+    return tuple(
+        Sample(label, wanted, tuple(max(boxes, key=lambda box: measure_iou(box, wanted)) for boxes in ways), size)
+        for wanted in accepted
+    )
 
 
 def _says(note: mekiki.Annotation, *, accepted: bool = False, rejected: bool = False) -> bool:

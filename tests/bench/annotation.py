@@ -83,7 +83,8 @@ def measure_photos(figures: Figures, client: mekiki.Client, boxed: Boxed) -> Non
     classifier = train(client, boxed.name, boxed.learning)
     figures.add(f"{boxed.name}: classifier's validation accuracy", classifier.validation_accuracy, "")
     some = boxed.judged[:RECIPE]
-    recipe = annotate(client, boxed.name, some, options=ORIGINAL, explain=GRAD_CAM)
+    never = mekiki.ForegroundUse.NEVER
+    recipe = annotate(client, boxed.name, some, options=ORIGINAL, explain=GRAD_CAM, foreground=never)
     before = add_quality(figures, f"{boxed.name}, {len(some)} photos: original recipe", some, recipe)
     plain = annotate(client, boxed.name, boxed.judged)
     add_quality(figures, f"{boxed.name}, the same {len(some)}: ours", some, plain[: len(some)], before)

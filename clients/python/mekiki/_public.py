@@ -32,6 +32,7 @@ from mekiki._values.boxfit import (
     FitMethod,
     FitOptions,
     FittedBox,
+    ForegroundUse,
     MapLike,
     ObjectSearch,
 )
@@ -140,6 +141,7 @@ __all__ = [
     "FitMethod",
     "FitOptions",
     "FittedBox",
+    "ForegroundUse",
     "Forgetting",
     "Frame",
     "Heatmap",

@@ -3,12 +3,13 @@
 import json
 from dataclasses import asdict
 
+import cv2
 import numpy as np
 import pytest
 
 from services.boxfit.calibration import Calibration, Confidence, learn_confidence
 from services.boxfit.fit import Box
-from services.boxfit.foreground import refine_box, segment_foreground
+from services.boxfit.foreground import Foreground, ForegroundUse, refine_box, segment_foreground
 from services.boxfit.growth import Growth, grow_box, measure_iou
 from services.boxfit.learn import THRESHOLDS, WAYS, Lesson, Sample, learn_lessons
 from services.boxfit.teach import Evidence, Judged
@@ -18,7 +19,10 @@ SIZE = (400, 300)
 
 
 def make_sample(random, label="nut", best=0.3, spill=(0, 0, 0, 0), noise=1.0):
-    """A wanted box, and what each threshold finds of it: ever less of it beyond `best`, ever more before."""
+    """A wanted box, and what each threshold finds of it: ever less of it beyond `best`, ever more before.
+
+    The ground is not plain, so the foreground is no help unless it is taken always, and then it is wrong.
+    """
     x, y = random.integers(90, 150), random.integers(80, 110)
     w, h = random.integers(60, 120), random.integers(50, 90)
 
@@ -30,7 +34,7 @@ def make_sample(random, label="nut", best=0.3, spill=(0, 0, 0, 0), noise=1.0):
     found = [draw(80 * (best - threshold)) for threshold in THRESHOLDS]
     left, top, right, bottom = spill
     wanted = Box(round(x - left * w), round(y - top * h), round(x + w + right * w), round(y + h + bottom * h))
-    return Sample(label, wanted, (*found, draw(60)), SIZE)
+    return Sample(label, wanted, (*found, *found, draw(60)), SIZE)
 
 
 def draw_samples(count, seed=0, **options):
@@ -71,7 +75,17 @@ def test_the_foreground_is_taken_where_it_is_better():
         Sample(sample.label, sample.wanted, (*sample.found[:-1], sample.wanted), sample.size)
         for sample in draw_samples(6, noise=12)
     ]
-    assert learn_lessons(samples)[1].foreground
+    assert learn_lessons(samples)[1].foreground is ForegroundUse.ALWAYS
+
+
+def test_the_foreground_is_left_where_the_map_alone_is_better():
+    plain = draw_samples(6, noise=2)
+    wide = draw_samples(6, 1, noise=2, best=1.0)
+    samples = [
+        Sample(one.label, one.wanted, (*other.found[:13], *one.found[13:]), one.size)
+        for one, other in zip(plain, wide, strict=True)
+    ]
+    assert learn_lessons(samples)[1].foreground is ForegroundUse.NEVER
 
 
 def test_a_label_with_few_boxes_takes_over_what_all_taught():
@@ -91,7 +105,7 @@ def test_labels_learn_apart():
 
 def test_nothing_comes_of_nothing():
     assert learn_lessons([]) == ()
-    assert len(draw_samples(1)[0].found) == WAYS
+    assert len(draw_samples(1)[0].found) == len(WAYS)
 
 
 def test_a_box_grows_by_its_own_sides_and_stays_in_the_image():
@@ -149,30 +163,65 @@ def test_a_calibration_that_makes_no_sense_is_refused(broken):
     assert refused.value.field.startswith("calibration.")
 
 
-def test_what_stands_out_from_the_rim_is_the_foreground():
+def draw_part(noise=8):
     image = np.full((90, 120, 3), (200, 190, 180), np.uint8)
-    image += np.random.default_rng(0).integers(0, 8, image.shape, dtype=np.uint8)
+    image += np.random.default_rng(0).integers(0, noise, image.shape, dtype=np.uint8)
     image[20:60, 30:90] = (40, 90, 160)
-    ones = segment_foreground(image)
+    return image
+
+
+def test_what_stands_out_from_the_rim_is_the_foreground():
+    foreground = segment_foreground(draw_part())
+    ones = foreground.mask
+    assert foreground.is_plain
     assert ones.shape == (90, 120)
     assert ones[22:58, 32:88].all()
     assert not ones[:18].any()
-    found = refine_box(ones, Box(50, 30, 70, 50), (120, 90))
+    found = refine_box(foreground, Box(50, 30, 70, 50), (120, 90), ForegroundUse.ALWAYS)
     assert measure_iou(found, Box(30, 20, 90, 60)) > 0.95
+
+
+def test_a_ground_of_many_colours_or_of_nothing_else_is_not_plain():
+    random = np.random.default_rng(0)
+    blobs = cv2.GaussianBlur(random.integers(0, 256, (90, 120, 3)).astype(np.float32), (0, 0), 6)
+    strewn = ((blobs - blobs.min()) / np.ptp(blobs) * 255).astype(np.uint8)
+    assert not segment_foreground(strewn).is_plain
+    assert not segment_foreground(np.full((90, 120, 3), 200, np.uint8)).is_plain
+    cut = draw_part()
+    cut[20:80, :90] = (40, 90, 160)  # a fifth of the rim is the part's
+    assert not segment_foreground(cut).is_plain
+
+
+def test_on_a_plain_ground_a_box_ends_where_the_part_does_unless_it_would_grow_much():
+    foreground = segment_foreground(draw_part())
+
+    def refine(box, use):
+        return refine_box(foreground, box, (120, 90), use)
+
+    around, on_it = Box(20, 10, 100, 70), Box(50, 30, 70, 50)
+    assert measure_iou(refine(around, ForegroundUse.PLAIN_GROUND), Box(30, 20, 90, 60)) > 0.95
+    assert refine(around, ForegroundUse.NEVER) == around
+    assert refine(on_it, ForegroundUse.PLAIN_GROUND) == on_it  # a defect of the part, perhaps
+    busy = Foreground(foreground.mask, is_plain=False)
+    assert refine_box(busy, around, (120, 90), ForegroundUse.PLAIN_GROUND) == around
 
 
 def test_the_foreground_of_a_large_image_is_told_in_its_pixels():
     image = np.zeros((600, 900), np.uint16)
     image[200:400, 300:600] = 50000
-    found = refine_box(segment_foreground(image), Box(400, 250, 500, 300), (900, 600))
+    found = refine_box(segment_foreground(image), Box(280, 180, 620, 420), (900, 600), ForegroundUse.PLAIN_GROUND)
     assert measure_iou(found, Box(300, 200, 600, 400)) > 0.9
 
 
 def test_a_piece_elsewhere_is_not_taken_in_and_an_empty_foreground_leaves_the_box():
     ones = np.zeros((60, 80), dtype=np.bool_)
     ones[10:20, 10:20] = ones[40:50, 60:70] = True
-    assert refine_box(ones, Box(8, 8, 18, 18), (80, 60)) == Box(10, 10, 20, 20)
-    assert refine_box(np.zeros_like(ones), Box(8, 8, 18, 18), (80, 60)) == Box(8, 8, 18, 18)
+
+    def refine(mask):
+        return refine_box(Foreground(mask, is_plain=True), Box(8, 8, 18, 18), (80, 60), ForegroundUse.ALWAYS)
+
+    assert refine(ones) == Box(10, 10, 20, 20)
+    assert refine(np.zeros_like(ones)) == Box(8, 8, 18, 18)
 
 
 def test_evidence_survives_its_checkpoint():

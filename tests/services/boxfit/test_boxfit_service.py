@@ -274,8 +274,44 @@ async def test_a_calibrations_confidence_takes_the_place_of_the_raw_score(client
 async def test_a_calibration_can_take_what_stands_out_from_the_rim(client):
     """The heat is coarse; the foreground is exact to a pixel."""
     image = draw(13, 9, 42, 31)
-    answer = await client.boxfit.annotate_image(CLASSIFIER, image, calibration=learned(foreground=True))
+    made = learned(foreground=mekiki.ForegroundUse.ALWAYS)
+    answer = await client.boxfit.annotate_image(CLASSIFIER, image, calibration=made)
     assert answer.annotations[0].box == mekiki.Box(13, 9, 42, 31)
+
+
+async def test_on_a_plain_ground_a_box_ends_where_the_part_does_unless_that_is_not_wanted(client, codec):
+    image = draw(13, 9, 42, 31)
+    usual = await client.boxfit.annotate_image(CLASSIFIER, image)
+    assert usual.annotations[0].box == mekiki.Box(13, 9, 42, 31)
+    alone = await client.boxfit.annotate_image(CLASSIFIER, image, foreground=mekiki.ForegroundUse.NEVER)
+    assert alone.annotations[0].box != usual.annotations[0].box
+    codec.add("a", image, "nut")
+    for use, wanted in ((mekiki.ForegroundUse.NEVER, alone), (None, usual)):
+        await (await client.boxfit.annotate_dataset(CLASSIFIER, DATASET, foreground=use)).result(timeout_s=90)
+        drawn = codec.items["a"].annotations
+        assert [mekiki.Annotation.from_proto(each).box for each in drawn] == [wanted.annotations[0].box]
+
+
+async def test_two_peaks_of_one_part_are_one_box(client):
+    image = draw(8, 8, 48, 40)
+    image[:, 24:32] = image[:, 24:32] // 2  # the map has a valley there, the part does not
+    several = mekiki.FitOptions(max_objects=5)
+    answer = await client.boxfit.annotate_image(CLASSIFIER, image, options=several)
+    assert [each.box for each in answer.annotations] == [mekiki.Box(8, 8, 48, 40)]
+    alone = await client.boxfit.annotate_image(
+        CLASSIFIER, image, options=several, foreground=mekiki.ForegroundUse.NEVER
+    )
+    assert len(alone.annotations) == 2
+
+
+async def test_what_is_made_of_the_foreground_is_said_once(client):
+    use = mekiki.ForegroundUse.ALWAYS
+    with pytest.raises(mekiki.errors.InvalidArgument, match="beside a calibration") as refused:
+        await client.boxfit.annotate_image(CLASSIFIER, draw(12, 8, 44, 32), calibration=learned(), foreground=use)
+    assert refused.value.field == "foreground"
+    with pytest.raises(mekiki.errors.InvalidArgument, match="beside a segmenter") as refused:
+        await client.boxfit.annotate_dataset("", DATASET, segmenter=SEGMENTER, foreground=use)
+    assert refused.value.field == "foreground"
 
 
 async def test_a_calibration_of_another_version_is_refused(client, codec):

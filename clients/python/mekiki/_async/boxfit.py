@@ -15,6 +15,7 @@ from mekiki._values.boxfit import (
     BoxFit,
     FitMethod,
     FitOptions,
+    ForegroundUse,
     MapLike,
     to_fit_request,
 )
@@ -77,6 +78,7 @@ class AsyncBoxfit:
         review_below: float | None = None,
         explain: ExplainOptions | None = None,
         calibration: BoxCalibration | None = None,
+        foreground: ForegroundUse | None = None,
         timeout_s: float | None = None,
     ) -> AnnotatedImage:
         """Explains an image with a classifier and fits a box to the explanation.
@@ -89,6 +91,8 @@ class AsyncBoxfit:
             review_below: a proposal whose score is below this is marked for a person, 0 to 1; default 0.5.
             explain: how images are explained; not together with a calibration.
             calibration: what people's boxes taught; stands in for the options' method and threshold.
+            foreground: whether a box ends where what stands out from the image's rim does; default where the ground
+                is plain. Not together with a calibration, which says so itself.
             timeout_s: deadline; default 120 s.
         """
         request = boxfit_pb2.AnnotateImageRequest(
@@ -99,6 +103,7 @@ class AsyncBoxfit:
             review_below=review_below,
             explain=explain.to_proto() if explain else None,
             calibration=calibration.to_proto() if calibration else None,
+            foreground=number_of(boxfit_pb2.ForegroundUse, foreground or ""),
         )
         return AnnotatedImage.from_proto(await self._funnel.unary(self._stub.AnnotateImage, request, timeout_s))
 
@@ -112,6 +117,7 @@ class AsyncBoxfit:
         review_below: float | None = None,
         explain: ExplainOptions | None = None,
         calibration: BoxCalibration | None = None,
+        foreground: ForegroundUse | None = None,
         window: int | None = None,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[Answer[AnnotatedImage], None]:
@@ -126,6 +132,7 @@ class AsyncBoxfit:
                 review_below=review_below,
                 explain=explain.to_proto() if explain else None,
                 calibration=calibration.to_proto() if calibration else None,
+                foreground=number_of(boxfit_pb2.ForegroundUse, foreground or ""),
             )
             return boxfit_pb2.AnnotateImagesRequest(id=tag, request=request)
 
@@ -150,6 +157,7 @@ class AsyncBoxfit:
         review_below: float | None = None,
         explain: ExplainOptions | None = None,
         calibration: BoxCalibration | None = None,
+        foreground: ForegroundUse | None = None,
         segmenter: str = "",
         timeout_s: float | None = None,
     ) -> AsyncOperation[AnnotatedDataset]:
@@ -164,7 +172,9 @@ class AsyncBoxfit:
             review_below: a proposal whose score is below this is marked for a person, 0 to 1; default 0.5.
             explain: how images are explained; not together with a calibration.
             calibration: what people's boxes taught; stands in for the options' method and threshold.
-            segmenter: a trained segmenter, whose masks stand in for heat maps; without explain and calibration.
+            foreground: as in `annotate_image`.
+            segmenter: a trained segmenter, whose masks stand in for heat maps; without explain, calibration and
+                foreground.
             timeout_s: deadline of starting it.
         """
         request = boxfit_pb2.AnnotateDatasetRequest(
@@ -176,6 +186,7 @@ class AsyncBoxfit:
             review_below=review_below,
             explain=explain.to_proto() if explain else None,
             calibration=calibration.to_proto() if calibration else None,
+            foreground=number_of(boxfit_pb2.ForegroundUse, foreground or ""),
             segmenter=segmenter,
         )
         record = await self._funnel.start(self._stub.AnnotateDataset, request, timeout_s)

@@ -34,6 +34,17 @@ class FitMethod(StrEnum):
     """The provably best box of a soft map, without a threshold."""
 
 
+class ForegroundUse(StrEnum):
+    """Whether a box ends where what stands out from the image's rim does, instead of where the map does."""
+
+    ALWAYS = "always"
+    PLAIN_GROUND = "plain_ground"
+    """Where the rim is of one colour and what stands out is far from it; a box at most doubles its area."""
+
+    NEVER = "never"
+    """The map alone says where a box ends."""
+
+
 class ObjectSearch(StrEnum):
     """How several objects in one map are told apart."""
 

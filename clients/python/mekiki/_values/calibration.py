@@ -9,7 +9,7 @@ from typing import Self
 from google.protobuf import json_format
 
 from mekiki._values.annotation import ModelRef
-from mekiki._values.boxfit import FitMethod
+from mekiki._values.boxfit import FitMethod, ForegroundUse
 from mekiki._values.saliency import ExplainMethod
 from mekiki._values.word import number_of, word_of
 from mekiki.boxfit.v1 import boxfit_pb2
@@ -73,8 +73,8 @@ class LabelCalibration:
     default_mean_iou: float = 0.0
     """With those boxes, at threshold 0.3 and without growth."""
 
-    foreground: bool = False
-    """Take what stands out from the image's rim where the map's box is, in place of that box."""
+    foreground: ForegroundUse = ForegroundUse.PLAIN_GROUND
+    """Whether a box ends where what stands out from the image's rim does; before it grows."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _from_label(label: boxfit_pb2.LabelCalibration) -> LabelCalibration:
         box_count=label.box_count,
         mean_iou=label.mean_iou,
         default_mean_iou=label.default_mean_iou,
-        foreground=label.foreground,
+        foreground=ForegroundUse(word_of(boxfit_pb2.ForegroundUse, label.foreground) or "plain_ground"),
     )
 
 
@@ -187,5 +187,5 @@ def _to_label(label: LabelCalibration) -> boxfit_pb2.LabelCalibration:
         box_count=label.box_count,
         mean_iou=label.mean_iou,
         default_mean_iou=label.default_mean_iou,
-        foreground=label.foreground,
+        foreground=number_of(boxfit_pb2.ForegroundUse, label.foreground),
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mekiki import BoxCalibration, ExplainOptions, FitMethod, FitOptions, ItemFilter
+from mekiki import BoxCalibration, ExplainOptions, FitMethod, FitOptions, ForegroundUse, ItemFilter
 from mekiki.cli.codes import ExitCode
 from mekiki.cli.datasets import DatasetName, Labels, Splits
 from mekiki.cli.models import ClassifierName, Scales
@@ -26,6 +26,9 @@ def annotate(  # noqa: PLR0913 -- a command's options
     skip: Annotated[list[str] | None, typer.Option(help="Items with this label get no box; may be repeated.")] = None,
     method: Method = FitMethod.EXACT,
     threshold: Annotated[float | None, typer.Option(help="Share of a map's maximum; default 0.3.")] = None,
+    foreground: Annotated[
+        ForegroundUse | None, typer.Option(help="Boxes end where what stands out does; default plain_ground.")
+    ] = None,
     max_objects: Annotated[int | None, typer.Option(help="Most boxes an image, 1 to 100; default 1.")] = None,
     scale: Scales = None,
     no_flip: NoFlip = False,
@@ -50,6 +53,7 @@ def annotate(  # noqa: PLR0913 -- a command's options
             skip_labels=skip or (),
             options=options,
             explain=explain,
+            foreground=foreground,
             calibration=BoxCalibration.load(calibration) if calibration else None,
         )
         done = follow(operation, output, f"annotating {dataset}")
@@ -83,12 +87,13 @@ def calibrate_boxes(  # noqa: PLR0913 -- a command's options
         operation = client.boxfit.calibrate_boxes(classifier, wanted, method=method, explain=explain)
         taught = follow(operation, output, f"learning from boxes in {dataset}")
         taught.calibration.save(out)
-        names = ["label", "boxes", "threshold", "grown by", "mean IoU", "before"]
+        names = ["label", "boxes", "threshold", "foreground", "grown by", "mean IoU", "before"]
         rows = [
             (
                 lesson.label or "(others)",
                 lesson.box_count,
-                "foreground" if lesson.foreground else f"{lesson.threshold:.2f}",
+                f"{lesson.threshold:.2f}",
+                lesson.foreground.replace("_", " "),
                 f"{lesson.grow_left + lesson.grow_right:+.0%} x {lesson.grow_top + lesson.grow_bottom:+.0%}",
                 f"{lesson.mean_iou:.3f}",
                 f"{lesson.default_mean_iou:.3f}",
