@@ -4,6 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
 from services.boxfit.growth import LEAST, MOST
 from services.boxfit.learn import Lesson
 from services.runtime.errors import InvalidArgument
@@ -12,7 +17,6 @@ MAX_LABELS = 1000
 _OFFSETS, _SLOPES = (-10.0, 10.0), (0.0, 10.0)
 _LEAST_CHANCE = 1e-3  # a raw score of 0 or 1 has no logit
 _BELIEF = 0.25  # precision of the belief that offset and slope are 0 and 1
-_ROUNDS = 25  # of Newton's method; a handful is enough
 
 
 @dataclass(frozen=True)
@@ -83,23 +87,24 @@ def learn_confidence(judged: Sequence[tuple[float, bool]]) -> Confidence:
     """Learn offset and slope from raw scores and whether a person accepted the box (Platt, 1999).
 
     A weak belief that they are 0 and 1 keeps a handful of boxes, or boxes of one kind only, from running away with
-    them. Newton's method; the loss is convex.
+    them. The loss is convex.
     """
-    offset, slope = 0.0, 1.0
-    points = [(_logit(raw), float(accepted)) for raw, accepted in judged]
-    for _ in range(_ROUNDS if points else 0):
-        first, second = _BELIEF * offset, _BELIEF * (slope - 1)
-        one, both, two = _BELIEF, 0.0, _BELIEF
-        for at, accepted in points:
-            chance = 1 / (1 + math.exp(-(offset + slope * at)))
-            spread = chance * (1 - chance)
-            first, second = first + chance - accepted, second + (chance - accepted) * at
-            one, both, two = one + spread, both + spread * at, two + spread * at * at
-        scale = one * two - both * both
-        offset -= (two * first - both * second) / scale
-        slope -= (one * second - both * first) / scale
-        offset, slope = min(max(offset, _OFFSETS[0]), _OFFSETS[1]), min(max(slope, _SLOPES[0]), _SLOPES[1])
-    return Confidence(offset, slope, len(points))
+    if not judged:
+        return PLAIN_CONFIDENCE
+    logits = np.array([_logit(raw) for raw, _ in judged])
+    accepted = np.array([float(is_accepted) for _, is_accepted in judged])
+
+    def compute_loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The loss, and what it rises by with offset and slope."""
+        told = at[0] + at[1] * logits
+        from_belief = at - (0.0, 1.0)
+        wrong = expit(told) - accepted
+        loss = float((np.logaddexp(0, told) - accepted * told).sum() + _BELIEF / 2 * (from_belief**2).sum())
+        return loss, np.array([wrong.sum(), (wrong * logits).sum()]) + _BELIEF * from_belief
+
+    found = minimize(compute_loss, [0.0, 1.0], jac=True, method="L-BFGS-B", bounds=[_OFFSETS, _SLOPES])
+    offset, slope = map(float, found.x)
+    return Confidence(offset, slope, len(judged))
 
 
 def _logit(raw: float) -> float:

@@ -141,6 +141,17 @@ def test_a_handful_of_one_kind_moves_confidence_and_does_not_run_away(accepted):
     assert 0.02 < learned.rate(0.6) < 0.98
 
 
+@pytest.mark.parametrize("count", [30, 120, 500])
+@pytest.mark.parametrize("surest", [0.97, 0.999, 1.0])
+def test_a_classifier_that_is_always_sure_is_not_believed_where_people_refuse(surest, count):
+    random = np.random.default_rng(0)
+    raws = np.clip(surest - abs(random.normal(0, 0.05, count)), 0, 1)
+    judged = [(raw, number % 5 == 0) for number, raw in enumerate(raws.tolist())]
+    learned = learn_confidence(judged)
+    rated = [learned.rate(raw) for raw, _ in judged]
+    assert np.mean(rated) == pytest.approx(0.2, abs=0.03)
+
+
 def test_confidence_grows_with_the_raw_score_even_if_people_disagree():
     learned = learn_confidence([(0.9, False), (0.1, True)] * 30)
     assert learned.rate(0.9) >= learned.rate(0.1)
