@@ -43,13 +43,15 @@ def main() -> None:
             aiko, ben = (reviewing(running.address, "kinds", "--name", person) for person in ("Aiko", "Ben"))
             with aiko as (url, _), ben as (other, _):
                 show_boxes(open_page, url, other)
+            with reviewing(running.address, "kinds", "--segmenter", "outlines") as (url, _):
+                show_mask(open_page(url))
             with reviewing(running.address, "screws", "--detector", "screws") as (url, _):
                 show_verdicts(open_page(url))
             chromium.close()
 
 
 def annotate_kinds(client: mekiki.Client, folder: Path) -> None:
-    """Screws, nuts and washers with boxes from their labels alone."""
+    """Screws, nuts and washers with boxes and a segmenter from their labels alone."""
     render_kinds(folder, count=84, seed=4, size=384)
     paths = sorted((folder / "images").rglob("*.png"))
     items = [mekiki.NewItem("/".join(path.parts[-2:]), path, labels=[path.parent.name]) for path in paths]
@@ -57,6 +59,7 @@ def annotate_kinds(client: mekiki.Client, folder: Path) -> None:
     list(client.codec.append_items("kinds", items))
     client.saliency.train_classifier("kinds", "kinds").result()
     client.boxfit.annotate_dataset("kinds", "kinds", use_item_labels=True, skip_labels=["empty"]).result()
+    client.saliency.train_segmenter("outlines", "kinds", normal_labels=["empty"]).result()
 
 
 def judge_screws(client: mekiki.Client, folder: Path) -> None:
@@ -99,6 +102,25 @@ def show_boxes(open_page: Callable, url: str, other: str) -> None:
     somebody.keyboard.press("c")
     somebody.wait_for_timeout(800)
     save(somebody, "review-conflict")
+
+
+def show_mask(page) -> None:
+    """What a segmenter finds, with strokes of a brush on it."""
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => { const mask = document.querySelector('.mask'); return mask && !mask.hidden; }")
+    page.keyboard.press("p")
+    box = page.locator(".mask").bounding_box()
+    for height, held in ((0.5, None), (0.1, "Alt")):
+        if held:
+            page.keyboard.down(held)
+        page.mouse.move(box["x"] + 0.42 * box["width"], box["y"] + height * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.58 * box["width"], box["y"] + height * box["height"], steps=8)
+        page.mouse.up()
+        if held:
+            page.keyboard.up(held)
+    page.wait_for_selector(KEPT)
+    save(page, "review-mask")
 
 
 def show_verdicts(page) -> None:

@@ -12,11 +12,12 @@ picture without labels shows background, and no position shows a label that the 
     coarse   16 and 32             15 %
 
 The looks also say what a label's objects are like. *Edged* ones have outlines that the picture shows: the dense CRF
-leaves something of the compact look standing, where it erases all of what has none. They may be of any size, and the
-compact look finds them. *Small* ones cannot fill 15 % of a picture without the help of a head that sees everything:
-"filled" is hardly sure of even the largest. *Local* ones are told by what lies near, so that "fine" tells the pictures
-that show them as well as "coarse" does. What has no edges, but is small and local, is looked for by the fine look. All
-else is *wide*: the coarse look shows that it is there, and SEC where (`train.py`).
+leaves something of the compact look standing, where it erases all of what has none. They may be of any size: the
+compact look finds them, large ones in a picture of half the size. *Small* ones cannot fill 15 % of a picture without
+the help of a head that sees everything: "filled" is hardly sure of even the largest. *Local* ones are told by what lies
+near, so that "fine" tells the pictures that show them as well as "coarse" does. What has no edges, but is small and
+local, is looked for by the fine look. All else is *wide*: the coarse look shows that it is there, and SEC where
+(`train.py`).
 """
 
 from collections.abc import Sequence

@@ -11,6 +11,7 @@ What somebody drew takes the place of seeds.
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -43,7 +44,7 @@ EMPTY_ODDS = 3.0  # pictures without labels are drawn as often as three labels t
 LEAST_WEIGHT = 0.3
 LOOK_BATCH = 8  # pictures
 
-EVIDENCE_PHASE, PHASE = "looking for evidence", "training the segmenter"
+EVIDENCE_PHASE, LOOKING_PHASE, PHASE = "looking for evidence", "looking at pictures", "training the segmenter"
 
 
 @dataclass(frozen=True)
@@ -117,16 +118,19 @@ def place_seeds(
     `edges` are those of the dense CRF.
     """
     sights = _look_at(eyes, data, side, edges, report)
-    looks = choose_looks(sights.shown, sights.kept, data.present)
+    looks = np.array(choose_looks(sights.shown, sights.kept, data.present))
     seeds = np.full((len(data.pictures), side, side), BACKGROUND, np.uint8)
     for number, labels in enumerate(map(np.flatnonzero, data.present)):
         if len(labels):
-            chosen = [looks[label] for label in labels]
+            chosen = looks[labels]
             odds = sights.odds[number][chosen, np.arange(len(labels))].astype(np.float32)
+            edged = chosen == COMPACT
+            if edged.any():
+                odds[edged], _ = bring_to_edges(odds[edged], data.pictures[number], edges)
             least = np.array([LOOKS[look].least for look in chosen])
-            doubts = np.array([DECIDED if look == COMPACT else DOUBT for look in chosen])
-            seeds[number] = choose_seeds(odds, labels, least, doubts)
-    return seeds, np.array(looks) == COARSE
+            seeds[number] = choose_seeds(odds, labels, least, np.where(edged, DECIDED, DOUBT))
+        report(SEEDS_PHASE, number + 1, len(seeds))
+    return seeds, looks == COARSE
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,8 @@ class _Sights:
     Attributes:
         shown: how much each picture shows each label, (looks, n, k).
         kept: how much of what the compact look shows the dense CRF leaves, (n, k).
-        odds: of each picture, log odds of the m labels that it has against the background, (looks, m, side, side).
+        odds: of each picture, log odds of the m labels that it has against the background, (looks, m, side, side); of
+            the compact look also at half the size, where it is surer.
     """
 
     shown: npt.NDArray[np.float64]
@@ -146,25 +151,36 @@ class _Sights:
 
 def _look_at(eyes: EyeNetwork, data: LabelledSet, side: int, edges: Edges, report: Report) -> _Sights:
     """Looks at all pictures."""
-    total, form, device = len(data.pictures), eyes.input_format, next(iter(eyes.fresh.values())).device
+    total, width = len(data.pictures), data.pictures.shape[1]
     sights = _Sights(np.zeros((len(LOOKS), *data.present.shape)), np.zeros(data.present.shape), [])
     for start in range(0, total, LOOK_BATCH):
         numbers = np.arange(start, min(start + LOOK_BATCH, total))
-        with torch.no_grad():
-            answers = eyes.module(normalise(data.pictures[numbers], form.mean, form.std, device))
+        pictures = data.pictures[numbers]
+        answers = _ask(eyes, pictures)
+        halves = np.stack([cv2.resize(each, (width // 2,) * 2, interpolation=cv2.INTER_AREA) for each in pictures])
+        compact = _enlarge(_ask(eyes, halves)[COMPACT], side)
         for look, logits in enumerate(answers):
             share = max(1, int(LOOKS[look].share * logits[0, 0].numel()))
             surest = logits.softmax(1)[:, 1:].flatten(2).topk(share, -1).values
             sights.shown[look, numbers] = surest.mean(-1).cpu().numpy()
         grids = np.stack([_enlarge(logits, side) for logits in answers], 1)
-        for number, grid in zip(numbers, grids, strict=True):
+        for number, grid, half in zip(numbers, grids, compact, strict=True):
             labels = np.flatnonzero(data.present[number])
             odds = grid[:, labels]
             if len(labels):
-                odds[COMPACT], sights.kept[number, labels] = bring_to_edges(odds[COMPACT], data.pictures[number], edges)
+                _, sights.kept[number, labels] = bring_to_edges(odds[COMPACT], data.pictures[number], edges)
+                odds[COMPACT] = np.maximum(odds[COMPACT], half[labels])
             sights.odds.append(odds.astype(np.float16))
-        report(SEEDS_PHASE, int(numbers[-1]) + 1, total)
+        report(LOOKING_PHASE, int(numbers[-1]) + 1, total)
     return sights
+
+
+def _ask(eyes: EyeNetwork, pictures: Pixels) -> list[torch.Tensor]:
+    """Logits of each look."""
+    form, device = eyes.input_format, next(iter(eyes.fresh.values())).device
+    with torch.no_grad():
+        answers: list[torch.Tensor] = eyes.module(normalise(pictures, form.mean, form.std, device))
+    return answers
 
 
 def _enlarge(logits: torch.Tensor, side: int) -> npt.NDArray[np.float32]:

@@ -22,7 +22,7 @@ from services.saliency.segmentation.evidence import (
     compute_evidence_loss,
     widen,
 )
-from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN
+from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet
 from services.saliency.segmentation.model import Segmenter
 from services.saliency.segmentation.network import build_segmentation_network
 from services.saliency.segmentation.recipe import Engine, Recipe
@@ -140,6 +140,42 @@ def test_seeds_are_of_what_a_picture_shows_and_there_is_always_one():
         assert set(np.unique(own).tolist()) <= {BACKGROUND, UNKNOWN, *labels.tolist()}
         assert present.any() or (own == BACKGROUND).all()
     assert not wide.any(), "nothing says that anything is large"
+
+
+class SeesHalf(torch.nn.Module):
+    """Of a large object the looks see the middle alone; in a picture of half the size all of it."""
+
+    def __init__(self, side, inside):
+        super().__init__()
+        self.side, self.inside = side, inside
+
+    def forward(self, inputs):
+        count, cells = len(inputs), inputs.shape[-1] // 4
+        shown = self.inside.astype(np.float32)
+        if inputs.shape[-1] == self.side:
+            shown = cv2.erode(shown, np.ones((17, 17), np.uint8))
+        odds = torch.from_numpy(cv2.resize(shown, (cells, cells), interpolation=cv2.INTER_AREA) * 10 - 5)
+        logits = torch.zeros(count, 2, cells, cells)
+        logits[:, 1] = odds
+        return [logits] * len(LOOKS)
+
+
+def test_a_large_object_is_seen_whole_in_a_picture_of_half_the_size():
+    rng, inside = np.random.default_rng(0), np.zeros((64, 64), bool)
+    inside[12:52, 12:52] = True
+    pictures = np.stack([rng.normal(60, 3, (64, 64, 3)) + 120 * inside[..., None]] * 2).astype(np.uint8)
+    pictures[1] = rng.normal(60, 3, (64, 64, 3)).astype(np.uint8)  # nothing
+    # Two labels' worth of colour inside, so that the CRF alone does not fill what the look left out.
+    pictures[0, 12:52, 12:22] = (20, 160, 20)
+    data = LabelledSet(pictures, ("part",), np.array([[True], [False]]), np.array([0, -1]), ("", ""))
+    form = build_segmentation_network("small", 1, input_size=64).input_format
+    eyes = refined.EyeNetwork(SeesHalf(64, inside), form, {"x": torch.nn.Parameter(torch.zeros(1))}, {})
+    seeds, wide = refined.place_seeds(eyes, data, 16, Edges(), Watch().report)
+    assert not wide.any()
+    found = seeds[0] == 1
+    truth = cv2.resize(inside.astype(np.uint8), (16, 16), interpolation=cv2.INTER_AREA) > 0
+    assert (found & truth).sum() / (found | truth).sum() > 0.9
+    assert (seeds[1] == BACKGROUND).all()
 
 
 def test_wide_labels_are_spread_and_what_is_known_of_others_stays():
