@@ -2,10 +2,10 @@
 
 The colour of the ground is taken from the image's rim; the distance of every pixel's colour to it, in units of the
 rim's own spread, is cut where the two sides differ most (Otsu, IEEE Trans. SMC 9, 1979), and then a little nearer to
-the ground, for the outermost pixels of a part are half ground. Where the ground is plain, a
-box ends where what stands out does, for maps are coarse: around a part of a tenth of the image they come out twice as
-large. How plain it must be was measured on photos that classifiers had learnt from (raccoons, steel) and on other
-rendered parts than any that are judged: taking it there never cost anything in the mean.
+the ground, for the outermost pixels of a part are half ground. Where the ground is plain, a box ends where what stands
+out does, for maps are coarse: around a part of a tenth of the image they come out twice as large. How plain it must be
+was measured on photos that classifiers had learnt from (raccoons, steel) and on other rendered parts than any that are
+judged: taking it there never cost anything in the mean.
 """
 
 from dataclasses import dataclass
