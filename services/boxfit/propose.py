@@ -94,7 +94,8 @@ def pose_sight(explanation: Seen, manner: Manner, max_pixels: int, image: NDArra
     views = tuple(np.asarray(view.values, dtype=np.float32) for view in explanation.views)
     lesson = manner.find_lesson(explanation.label)
     options = replace(manner.options, threshold=lesson.threshold)
-    return Sight(heat, views, size, options, lesson.growth, image, lesson.foreground)
+    seen = None if lesson.foreground is ForegroundUse.NEVER else image
+    return Sight(heat, views, size, options, lesson.growth, seen, lesson.foreground)
 
 
 def rate(explanation: Seen, sighting: Sighting) -> float:
