@@ -110,12 +110,12 @@ def show_mask(page) -> None:
     page.wait_for_function("() => { const mask = document.querySelector('.mask'); return mask && !mask.hidden; }")
     page.keyboard.press("p")
     box = page.locator(".mask").bounding_box()
-    for height, held in ((0.5, None), (0.1, "Alt")):
+    for left, right, height, held in ((0.27, 0.36, 0.36, None), (0.42, 0.58, 0.1, "Alt")):  # on the first nut, and off it
         if held:
             page.keyboard.down(held)
-        page.mouse.move(box["x"] + 0.42 * box["width"], box["y"] + height * box["height"])
+        page.mouse.move(box["x"] + left * box["width"], box["y"] + height * box["height"])
         page.mouse.down()
-        page.mouse.move(box["x"] + 0.58 * box["width"], box["y"] + height * box["height"], steps=8)
+        page.mouse.move(box["x"] + right * box["width"], box["y"] + height * box["height"], steps=8)
         page.mouse.up()
         if held:
             page.keyboard.up(held)
