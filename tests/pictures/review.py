@@ -110,7 +110,8 @@ def show_mask(page) -> None:
     page.wait_for_function("() => { const mask = document.querySelector('.mask'); return mask && !mask.hidden; }")
     page.keyboard.press("p")
     box = page.locator(".mask").bounding_box()
-    for left, right, height, held in ((0.27, 0.36, 0.36, None), (0.42, 0.58, 0.1, "Alt")):  # on the first nut, and off it
+    on_the_nut, off_it = (0.27, 0.36, 0.36, None), (0.42, 0.58, 0.1, "Alt")
+    for left, right, height, held in (on_the_nut, off_it):
         if held:
             page.keyboard.down(held)
         page.mouse.move(box["x"] + left * box["width"], box["y"] + height * box["height"])
