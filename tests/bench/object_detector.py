@@ -293,8 +293,10 @@ def draw_scenes(client: mekiki.Client, study: Study, scenes: Sequence[Picture]) 
     for number, scene in enumerate(scenes):
         shown = []
         for size in SIZES:
-            found = client.saliency.detect_objects(name_cell(study, size, 0, BOXES[-1]), scene.pixels)
-            shown.append(draw_objects(scene.pixels, found.objects, sorted(set(scene.labels))))
+            name = name_cell(study, size, SEEDS[0], BOXES[-1])
+            labels = client.saliency.get_object_detector(name).labels
+            found = client.saliency.detect_objects(name, scene.pixels)
+            shown.append(draw_objects(scene.pixels, found.objects, labels))
         sheet = Image.fromarray(np.hstack(list(islice(shown, 8))))
         sheet.thumbnail((2400, 2400))
         sheet.save(HOME / f"{study.name}-scene{number}.png")
