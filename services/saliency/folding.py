@@ -6,11 +6,14 @@ In evaluation a batch normalisation is a scale and a shift of each channel, and 
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import fx, nn
 
 from services.saliency.network import Network
+
+Module = TypeVar("Module", bound=nn.Module)
 
 _NEAR = 1e-3  # of the largest feature: what rounding may make of hundreds of layers
 
@@ -46,9 +49,9 @@ def fold_network(network: Network) -> Folded:
     return Folded(network, folded, frozenset(convolution for convolution, _ in pairs))
 
 
-def share_modules(module: nn.Module) -> nn.Module:
+def share_modules(module: Module) -> Module:
     """Copy the tree of modules but none of its tensors, so that the copy can be altered and nobody else sees it."""
-    shell: nn.Module = object.__new__(type(module))
+    shell: Module = object.__new__(type(module))
     shell.__dict__.update(module.__dict__)
     children = module.__dict__["_modules"].items()
     shell.__dict__["_modules"] = {name: None if child is None else share_modules(child) for name, child in children}

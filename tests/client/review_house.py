@@ -93,6 +93,7 @@ class FakeSaliency:
 
     asked: list[tuple[str, str]] = field(default_factory=list)
     segmented: list[str] = field(default_factory=list)
+    sureness: dict[str, float] = field(default_factory=dict)
     box: mekiki.Box = FOUND
 
     async def get_classifier(self, classifier):
@@ -119,8 +120,17 @@ class FakeSaliency:
     async def segment_image(self, segmenter, image):
         self.segmented.append(image.item_id)
         mask = draw_mask(self.box)
-        found = (mekiki.Segment("nut", mask, self.box, int(mask.sum()), None, 0.75),)
-        return mekiki.Segmentation(found if mask.any() else (), mekiki.ModelRef(segmenter, 3), *SIZE)
+        score = self.sureness.get(image.item_id, 0.75)
+        found = (mekiki.Segment("nut", mask, self.box, int(mask.sum()), None, score),)
+        return mekiki.Segmentation(found if mask.any() and score else (), mekiki.ModelRef(segmenter, 3), *SIZE)
+
+    async def segment_images(self, segmenter, frames):
+        async for frame in frames:
+            item_id = frame.value.item_id
+            if self.sureness.get(item_id, 0) is None:
+                yield mekiki.Answer(item_id, None, mekiki.errors.NotFound("it is gone"))
+            else:
+                yield mekiki.Answer(item_id, await self.segment_image(segmenter, frame.value), None)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """What the review page's server keeps and shows of pixels: masks, scribbles, and what a segmenter finds."""
 
+import asyncio
 import json
 
 import numpy as np
@@ -111,3 +112,25 @@ async def test_items_of_which_nothing_is_known_come_first(house):
     await house.codec.update_item(DATASET, "c scribbled", trimap=scribble())
     async with reviewing(house, segmenter="nuts") as url, visitor(url) as page:
         assert list(await items_of(page)) == ["d", "e", "c scribbled", "b other", "a masked"]
+
+
+async def test_items_of_which_nothing_is_known_are_looked_at_and_what_is_found_is_told(house):
+    await house.fill({"a masked": [], "b other": [], "c scribbled": [], "d": [], "e": [], "f gone": []})
+    await house.codec.update_item(DATASET, "a masked", mask=draw_mask(house.saliency.box))
+    await house.codec.update_item(DATASET, "b other", labels=["bolt"])
+    await house.codec.update_item(DATASET, "c scribbled", trimap=scribble())
+    house.saliency.sureness |= {"d": 0.5, "e": 0.0, "f gone": None}
+    async with reviewing(house, segmenter="nuts") as url, visitor(url) as page:
+        for _ in range(100):
+            told = (await page.get("/api/verdicts")).json()
+            if told["total"] and len(told["verdicts"]) == told["total"]:
+                break
+            await asyncio.sleep(0.05)
+        later = (await page.get("/api/verdicts", params={"since": 2})).json()
+    assert told["verdicts"] == [
+        {"item_id": "d", "found": 0.5},
+        {"item_id": "e", "found": 0.0},
+        {"item_id": "f gone", "error": "it is gone"},
+    ]
+    assert (told["failure"], later["verdicts"]) == ("", told["verdicts"][2:])
+    assert set(house.saliency.segmented) == {"d", "e"}, "what is known needs no look"

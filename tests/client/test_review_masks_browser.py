@@ -61,6 +61,19 @@ async def test_the_mask_that_is_found_is_shown_hidden_and_accepted(house, browse
     assert await house.drawn("b") is None
 
 
+async def test_the_sheet_begins_with_what_the_segmenter_is_least_sure_of(house, browser):
+    await house.fill({name: [] for name in ("a", "b", "c", "d masked")})
+    await house.codec.update_item(DATASET, "d masked", mask=draw_mask(FOUND))
+    house.saliency.sureness |= {"a": 0.9, "b": 0.4, "c": 0.0, "d masked": 0.1}
+    async with reviewing_nuts(house) as url, sitting(browser, url) as ann:
+        await ann.page.wait_for_selector('.cell.current[data-item="c"] .say:has-text("nut: not found")')
+        await expect(ann.page.locator('.cell[data-item="b"] .say')).to_have_text("nut 40 %")
+        boxes = {name: await ann.page.locator(f'.cell[data-item="{name}"]').bounding_box() for name in "abc"}
+        assert sorted(boxes, key=lambda name: (boxes[name]["y"], boxes[name]["x"])) == ["c", "b", "a"]
+        await ann.press("Enter")
+        await ann.until_shown("c")
+
+
 async def test_strokes_are_kept_as_scribbles_survive_a_reload_and_are_taken_back_one_by_one(house, browser):
     await house.fill({"a": [], "b": []})
     async with reviewing_nuts(house) as url, sitting(browser, url) as ann:

@@ -1,6 +1,7 @@
 """A trained object detector: what is in an image, and where. Frozen once constructed, safe for any threads."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from services.runtime.errors import DataLoss
 from services.saliency import bundle
 from services.saliency.detection.average_precision import Found
 from services.saliency.detection.letterbox import Letter, fit_into_square, map_back
-from services.saliency.detection.network import DetectionNetwork, build_detection_network
+from services.saliency.detection.network import DetectionNetwork, build_detection_network, fold_trunk
 from services.saliency.detection.objects import DetectedObject, Wanted
 from services.saliency.pictures import Pixels
 
@@ -29,11 +30,11 @@ class ObjectDetector:
     def __init__(self, network: DetectionNetwork, labels: tuple[str, ...], device: torch.device) -> None:
         self.labels = labels
         self.network = network
-        self._device = device
         network.module.to(device).eval()
         for parameter in network.module.parameters():
             parameter.requires_grad_(False)
             parameter.grad = None
+        self._answering = replace(network, module=fold_trunk(network.module, network.network))
 
     def save(self) -> bytes:
         """Write all tensors and what is needed to rebuild the network. The same detector gives the same bytes."""
@@ -65,7 +66,7 @@ class ObjectDetector:
         Raises InvalidArgument for an image of another type or shape.
         """
         letters = [fit_into_square(image, self.network.input_size) for image in images]
-        found = detect_in_pictures(self.network, [letter.pixels for letter in letters])
+        found = detect_in_pictures(self._answering, [letter.pixels for letter in letters])
         asked = zip(images, letters, found, strict=True)
         return [self._tell(image.shape, letter, here, wanted) for image, letter, here in asked]
 

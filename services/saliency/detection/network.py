@@ -23,6 +23,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from services.runtime.errors import InvalidArgument
 from services.saliency.backbones import SMALL, build_network
 from services.saliency.detection.objects import LEAST_SCORE, MOST_OBJECTS
+from services.saliency.folding import Module, fold_network, share_modules
 from services.saliency.network import Network
 
 STRIDES = (8, 16, 32)
@@ -70,6 +71,16 @@ class SmallBody(nn.Module):
         return [self.trunk.forward_features(inputs)]  # type: ignore[operator]
 
 
+def fold_trunk(module: Module, network: Network) -> Module:
+    """Copy a module on a network's body, its normalisations folded; all other tensors are those of the module."""
+    twin = share_modules(module)
+    trunk = fold_network(network).twin.module
+    for part in twin.modules():
+        if isinstance(part, TimmBody | SmallBody):
+            part.trunk = trunk
+    return twin
+
+
 class Pyramid(nn.Module):
     """A body and its feature pyramid, as torchvision's detectors want a backbone."""
 
@@ -93,10 +104,19 @@ class DetectionNetwork:
     """The network, and what of it learns: `fresh` starts from nothing, `pretrained` does not."""
 
     module: FCOS
-    backbone: str
-    input_size: int
+    network: Network
     fresh: dict[str, nn.Parameter]
     pretrained: dict[str, nn.Parameter]
+
+    @property
+    def backbone(self) -> str:
+        """Of timm, or "small"."""
+        return self.network.backbone
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square that it is fed, pixels."""
+        return self.network.input_format.size
 
     @property
     def device(self) -> torch.device:
@@ -138,7 +158,7 @@ def build_detection_network(
     trunk = () if backbone == SMALL else tuple(f"backbone.body.{name}" for name, _ in pyramid.body.named_parameters())
     fresh = {name: parameter for name, parameter in module.named_parameters() if name not in trunk}
     _thaw(module, [*fresh.values(), *pretrained.values()])
-    return DetectionNetwork(module, backbone, network.input_format.size, fresh, pretrained)
+    return DetectionNetwork(module, network, fresh, pretrained)
 
 
 def _build_pyramid(network: Network) -> Pyramid:

@@ -11,8 +11,7 @@ import torch
 
 from services.runtime.errors import DataLoss
 from services.saliency import bundle
-from services.saliency.network import InputFormat
-from services.saliency.pictures import Pixels, normalise
+from services.saliency.pictures import Pixels
 from services.saliency.segmentation.recipe import EPOCHS, Recipe, Watch, count_epochs
 
 PRETRAINED_SHARE = 0.1  # of the learning rate
@@ -35,10 +34,6 @@ class Learner(Protocol):
     @property
     def parts(self) -> Sequence[Sequence[torch.nn.Parameter]]:
         """All that learns, apart where losses are: a part's steep gradient must not shorten another one's steps."""
-
-    @property
-    def input_format(self) -> InputFormat:
-        """What feeds it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +61,6 @@ class Course:
         self.recipe = recipe
         self._watch = watch
         self._phase = phase
-        self._form = learner.input_format
         self._learning = learner.fresh | learner.pretrained
         self._parts = learner.parts
         groups = [
@@ -108,11 +102,10 @@ class Course:
         """Where it is learnt."""
         return next(iter(self._learning.values())).device
 
-    def feed(self, batch: npt.NDArray[np.int64], *, mirrored: bool) -> tuple[Pixels, torch.Tensor]:
-        """Pictures by number, (n, s, s, 3), and as inputs of the network, (n, 3, s, s)."""
+    def read_pictures(self, batch: npt.NDArray[np.int64], *, mirrored: bool) -> Pixels:
+        """Pictures by number, (n, s, s, 3)."""
         pictures = self.data.pictures[batch]
-        pictures = np.ascontiguousarray(pictures[:, :, ::-1] if mirrored else pictures)
-        return pictures, normalise(pictures, self._form.mean, self._form.std, self.device)
+        return np.ascontiguousarray(pictures[:, :, ::-1] if mirrored else pictures)
 
     def read_seeds(self, batch: npt.NDArray[np.int64], *, mirrored: bool) -> torch.Tensor:
         """What is known of pictures by number, (n, h, w) int64."""

@@ -32,7 +32,7 @@ from torch import nn
 from torch.nn import functional
 
 from services.saliency.segmentation.losses import LEAST_SCORE
-from services.saliency.segmentation.network import LOCAL_CHANNELS, Head, SteadyBody
+from services.saliency.segmentation.network import LOCAL_CHANNELS, Head
 from services.saliency.segmentation.seeds import LEAST_KEPT
 
 T = TypeVar("T")
@@ -69,16 +69,14 @@ FINE, COMPACT, FILLED, COARSE = range(len(LOOKS))
 
 
 class Eyes(nn.Module):
-    """A body that does not learn, with a head for each look."""
+    """A head for each look."""
 
-    def __init__(self, body: SteadyBody, widths: Sequence[int], classes: int) -> None:
+    def __init__(self, widths: Sequence[int], classes: int) -> None:
         super().__init__()
-        self.body = body
         self.heads = nn.ModuleList(_open_head(_choose(widths, look), classes) for look in LOOKS)
 
-    def forward(self, inputs: torch.Tensor) -> list[torch.Tensor]:
-        """(n, 3, s, s) → by look, logits (n, k + 1, h, w)."""
-        maps = self.body(inputs)
+    def forward(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps of a body that does not learn, fine to coarse → by look, logits (n, k + 1, h, w)."""
         return [head(_choose(maps, look)) for head, look in zip(self.heads, LOOKS, strict=True)]
 
 

@@ -8,8 +8,9 @@ import torch
 
 from services.runtime.errors import DataLoss
 from services.saliency import bundle
+from services.saliency.detection.network import fold_trunk
 from services.saliency.explain import run_in_fixed_batches
-from services.saliency.pictures import normalise, prepare
+from services.saliency.pictures import prepare
 from services.saliency.segmentation.dense_crf import apply_crf
 from services.saliency.segmentation.drawing import Image, Segmentation, draw, refine_scores
 from services.saliency.segmentation.network import SegmentationNetwork, build_segmentation_network
@@ -26,11 +27,11 @@ class Segmenter:
     def __init__(self, network: SegmentationNetwork, labels: tuple[str, ...], device: torch.device) -> None:
         self.labels = labels
         self.network = network
-        self._device = device
         network.module.to(device).eval()
         for parameter in network.module.parameters():
             parameter.requires_grad_(False)
             parameter.grad = None
+        self._answering = fold_trunk(network.module, network.network)
 
     @property
     def input_size(self) -> int:
@@ -75,13 +76,12 @@ class Segmenter:
         Images are (h, w) or (h, w, 1|3|4), uint8 or uint16, of whatever sizes; what shares a call changes nothing.
         Raises InvalidArgument for an image of another type or shape.
         """
-        form = self.network.network.input_format
-        pictures = np.stack([prepare(image, form.size) for image in images])
-        inputs = normalise(pictures, form.mean, form.std, self._device)
+        inputs = self.network.feed(np.stack([prepare(image, self.input_size) for image in images]))
 
         def forward(part: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():
-                return self.network.score(part)
+                logits: torch.Tensor = self._answering(part)
+                return logits.softmax(1)
 
         scores: npt.NDArray[np.float32] = run_in_fixed_batches(forward, inputs).cpu().numpy()
         return scores

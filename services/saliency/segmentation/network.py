@@ -23,7 +23,8 @@ from torch.nn import functional
 from services.runtime.errors import InvalidArgument
 from services.saliency.backbones import SMALL, build_network
 from services.saliency.detection.network import SmallBody, TimmBody
-from services.saliency.network import InputFormat, Network
+from services.saliency.network import Network
+from services.saliency.pictures import Pixels, normalise
 
 CHANNELS, LOCAL_CHANNELS = 128, 64
 GROUPS = 8  # of channels that are normalised together: no statistics that a small batch would spoil
@@ -104,19 +105,19 @@ class SegmentationNetwork:
     pretrained: dict[str, nn.Parameter]
 
     @property
-    def input_format(self) -> InputFormat:
-        """What feeds it."""
-        return self.network.input_format
-
-    @property
     def parts(self) -> tuple[list[nn.Parameter], ...]:
         """All that learns: it has one loss."""
         return ([*self.fresh.values(), *self.pretrained.values()],)
 
-    def score(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Probabilities, (n, k + 1, h, w)."""
-        logits: torch.Tensor = self.module(inputs)
-        return logits.softmax(1)
+    def score(self, pictures: Pixels) -> torch.Tensor:
+        """Logits of pictures (n, s, s, 3), (n, k + 1, h, w)."""
+        logits: torch.Tensor = self.module(self.feed(pictures))
+        return logits
+
+    def feed(self, pictures: Pixels) -> torch.Tensor:
+        """Pictures (n, s, s, 3) as inputs of the network, (n, 3, s, s)."""
+        form = self.network.input_format
+        return normalise(pictures, form.mean, form.std, next(self.module.parameters()).device)
 
 
 def build_segmentation_network(

@@ -18,8 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from services.saliency.network import InputFormat
-from services.saliency.pictures import Pixels, normalise
+from services.saliency.pictures import Pixels
 from services.saliency.recipe import Report
 from services.saliency.segmentation.course import Course, SegmentationSet
 from services.saliency.segmentation.dense_crf import Edges
@@ -32,8 +31,9 @@ from services.saliency.segmentation.evidence import (
     compute_evidence_loss,
     widen,
 )
+from services.saliency.segmentation.features import Features
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet
-from services.saliency.segmentation.network import SegmentationNetwork, SteadyBody
+from services.saliency.segmentation.network import SegmentationNetwork
 from services.saliency.segmentation.recipe import Recipe, Watch, count_epochs
 from services.saliency.segmentation.seeds import DECIDED, DOUBT, bring_to_edges, choose_seeds
 from services.saliency.segmentation.seeds import PHASE as SEEDS_PHASE
@@ -49,10 +49,10 @@ EVIDENCE_PHASE, LOOKING_PHASE, PHASE = "looking for evidence", "looking at pictu
 
 @dataclass(frozen=True)
 class EyeNetwork:
-    """The eyes, what feeds them, and what of them learns."""
+    """The eyes, what they look at, and what of them learns."""
 
     module: Eyes
-    input_format: InputFormat
+    features: Features
     fresh: dict[str, nn.Parameter]
     pretrained: dict[str, nn.Parameter]
 
@@ -62,14 +62,12 @@ class EyeNetwork:
         return tuple(list(head.parameters()) for head in self.module.heads)
 
 
-def open_eyes(network: SegmentationNetwork, classes: int, seed: int) -> EyeNetwork:
-    """Eyes on the body of a network, which does not learn from then on."""
-    device, body, widths = next(network.module.parameters()).device, network.module.body, network.module.widths
+def open_eyes(features: Features, classes: int, seed: int) -> EyeNetwork:
+    """Eyes for what a body makes of the pictures."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        eyes = Eyes(body if isinstance(body, SteadyBody) else SteadyBody(body, widths), widths, classes).to(device)
-    heads = {name: each for name, each in eyes.named_parameters() if name.startswith("heads.")}
-    return EyeNetwork(eyes, network.input_format, heads, {})
+        eyes = Eyes(features.widths, classes).to(features.device)
+    return EyeNetwork(eyes, features, dict(eyes.named_parameters()), {})
 
 
 def train_eyes(eyes: EyeNetwork, data: LabelledSet, recipe: Recipe, watch: Watch) -> None:
@@ -82,22 +80,14 @@ def train_eyes(eyes: EyeNetwork, data: LabelledSet, recipe: Recipe, watch: Watch
     )
     for number in course.remaining_epochs():
         for batch, mirrored in course.draw_batches(number):
-            _, inputs = course.feed(batch, mirrored=mirrored)
-            present = torch.from_numpy(data.present[batch]).to(inputs.device)
+            present = torch.from_numpy(data.present[batch]).to(course.device)
+            answers = eyes.module(eyes.features.read(batch, mirrored=mirrored))
             losses = [
                 compute_evidence_loss(logits, present, widen(look, course.progress)).mean()
-                for logits, look in zip(eyes.module(inputs), LOOKS, strict=True)
+                for logits, look in zip(answers, LOOKS, strict=True)
             ]
             course.take_step(torch.stack(losses).sum())
         course.save(number)
-
-
-def measure(body: SteadyBody, data: LabelledSet, form: InputFormat) -> None:
-    """Measures what a body makes of the pictures."""
-    device = next(body.parameters()).device
-    for start in range(0, len(data.pictures), LOOK_BATCH):
-        pictures = np.array(data.pictures[start : start + LOOK_BATCH])
-        body.measure(normalise(pictures, form.mean, form.std, device))
 
 
 def find_odds(data: LabelledSet) -> npt.NDArray[np.float64]:
@@ -156,9 +146,9 @@ def _look_at(eyes: EyeNetwork, data: LabelledSet, side: int, edges: Edges, repor
     for start in range(0, total, LOOK_BATCH):
         numbers = np.arange(start, min(start + LOOK_BATCH, total))
         pictures = data.pictures[numbers]
-        answers = _ask(eyes, pictures)
+        answers = _ask(eyes, eyes.features.read(numbers, mirrored=False))
         halves = np.stack([cv2.resize(each, (width // 2,) * 2, interpolation=cv2.INTER_AREA) for each in pictures])
-        compact = _enlarge(_ask(eyes, halves)[COMPACT], side)
+        compact = _enlarge(_ask(eyes, eyes.features.compute(halves))[COMPACT], side)
         for look, logits in enumerate(answers):
             share = max(1, int(LOOKS[look].share * logits[0, 0].numel()))
             surest = logits.softmax(1)[:, 1:].flatten(2).topk(share, -1).values
@@ -175,11 +165,10 @@ def _look_at(eyes: EyeNetwork, data: LabelledSet, side: int, edges: Edges, repor
     return sights
 
 
-def _ask(eyes: EyeNetwork, pictures: Pixels) -> list[torch.Tensor]:
+def _ask(eyes: EyeNetwork, maps: list[torch.Tensor]) -> list[torch.Tensor]:
     """Logits of each look."""
-    form, device = eyes.input_format, next(iter(eyes.fresh.values())).device
     with torch.no_grad():
-        answers: list[torch.Tensor] = eyes.module(normalise(pictures, form.mean, form.std, device))
+        answers: list[torch.Tensor] = eyes.module(maps)
     return answers
 
 
@@ -192,13 +181,21 @@ def _enlarge(logits: torch.Tensor, side: int) -> npt.NDArray[np.float32]:
     return grid
 
 
-def train_refined(network: SegmentationNetwork, data: SegmentationSet, recipe: Recipe, watch: Watch) -> None:
-    """Trains a network on seeds, in place, going on from `watch.resume`; raises what `watch.report` raises."""
+def train_refined(
+    network: SegmentationNetwork, data: SegmentationSet, recipe: Recipe, watch: Watch, features: Features | None
+) -> None:
+    """Trains a network on seeds, in place, going on from `watch.resume`; raises what `watch.report` raises.
+
+    `features` are those of its body, None where that learns, too.
+    """
     course = Course.begin(network, data, recipe, watch, PHASE)
     for number in course.remaining_epochs():
         for batch, mirrored in course.draw_batches(number):
-            _, inputs = course.feed(batch, mirrored=mirrored)
-            course.take_step(_compute_loss(network.module(inputs), course.read_seeds(batch, mirrored=mirrored)))
+            if features:
+                logits = network.module.head(features.read(batch, mirrored=mirrored))
+            else:
+                logits = network.score(course.read_pictures(batch, mirrored=mirrored))
+            course.take_step(_compute_loss(logits, course.read_seeds(batch, mirrored=mirrored)))
         course.save(number)
 
 

@@ -40,8 +40,8 @@ def _compute_loss(
 ) -> torch.Tensor:
     """The sum of the losses that the recipe asks for, of pictures by number."""
     recipe = course.recipe
-    pictures, inputs = course.feed(batch, mirrored=mirrored)
-    scores = network.score(inputs)
+    pictures = course.read_pictures(batch, mirrored=mirrored)
+    scores = network.score(pictures).softmax(1)
     parts = []
     if recipe.seeding:
         seeds = course.read_seeds(batch, mirrored=mirrored)

@@ -27,11 +27,12 @@ from services.saliency.recipe import Recipe as ClassifierRecipe
 from services.saliency.recipe import TrainingSet
 from services.saliency.segmentation.course import SegmentationSet
 from services.saliency.segmentation.cues import Maps, find_cues
+from services.saliency.segmentation.features import Features, measure
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet, lay_over
 from services.saliency.segmentation.model import Segmenter
 from services.saliency.segmentation.network import SegmentationNetwork, SteadyBody, build_segmentation_network
 from services.saliency.segmentation.recipe import Engine, Recipe, Watch
-from services.saliency.segmentation.refined import find_odds, measure, open_eyes, place_seeds, train_eyes, train_refined
+from services.saliency.segmentation.refined import find_odds, open_eyes, place_seeds, train_eyes, train_refined
 from services.saliency.segmentation.sec import train_sec
 from services.saliency.segmentation.seeds import ask_for_seeds, spread_seeds
 from services.saliency.segmentation.stages import Stages, fingerprint_training
@@ -62,18 +63,21 @@ def train_segmenter(
     stages = Stages(watch, fingerprint_training(data, recipe, start))
     task = _Task(data, recipe, weights, device, stages)
     network = task.build(None if base else weights)
+    body, features = network.module.body, None
     if base:
         network.module.load_state_dict(base.network.module.state_dict())
-    elif isinstance(network.module.body, SteadyBody):  # what it makes of the pictures is measured, not learnt
-        measure(network.module.body, data, network.input_format)
+    elif isinstance(body, SteadyBody):  # what it makes of the pictures is measured, not learnt
+        measure(body, network.network, data.pictures)
     elif recipe.engine is Engine.REFINED:
-        task.learn_body(network.module.body)
-    (seeds,) = stages.keep("seeds", lambda: (task.lay_over(task.find_seeds(network, base)),))
+        task.learn_body(body)
+    if isinstance(body, SteadyBody):
+        features = Features(body, network.network, data.pictures)
+    (seeds,) = stages.keep("seeds", lambda: (task.lay_over(task.find_seeds(network, features, base)),))
     told = SegmentationSet(data.pictures, data.present, seeds)
     if recipe.engine is Engine.SEC:
         train_sec(network, told, recipe, stages.open_watch())
     else:
-        train_refined(network, replace(told, odds=find_odds(data)), recipe, stages.open_watch())
+        train_refined(network, replace(told, odds=find_odds(data)), recipe, stages.open_watch(), features)
     return Segmenter(network, data.labels, device)
 
 
@@ -112,7 +116,7 @@ class _Task:
         lay_over(laid, self.data)
         return laid
 
-    def find_seeds(self, network: SegmentationNetwork, base: Segmenter | None) -> Pixels:
+    def find_seeds(self, network: SegmentationNetwork, features: Features | None, base: Segmenter | None) -> Pixels:
         """What is known of each position before what somebody drew is laid over it, (n, side, side) uint8."""
         data, stages = self.data, self.stages
         if set(np.flatnonzero(data.present.any(1)).tolist()) <= set(data.masks):  # nothing to look for
@@ -121,7 +125,7 @@ class _Task:
             return ask_for_seeds(base, data, stages.open_watch().report)
         if self.recipe.engine is Engine.SEC:
             return self.find_cues()
-        found = stages.keep("evidence", lambda: self.find_evidence(network))
+        found = stages.keep("evidence", lambda: self.find_evidence(features or self.steady(network)))
         return self.spread(found) if found[1].any() else found[0]
 
     def learn_body(self, body: nn.Module) -> None:
@@ -135,14 +139,17 @@ class _Task:
         (packed,) = self.stages.keep("body", search)
         body.load_state_dict(bundle.unpack(packed.tobytes())[0])
 
-    def find_evidence(self, network: SegmentationNetwork) -> tuple[Pixels, Pixels]:
+    def steady(self, network: SegmentationNetwork) -> Features:
+        """What a body that will learn makes of the pictures now."""
+        copied = copy.deepcopy(network)
+        body = SteadyBody(copied.module.body, copied.module.widths)
+        measure(body, copied.network, self.data.pictures)
+        return Features(body, copied.network, self.data.pictures)
+
+    def find_evidence(self, features: Features) -> tuple[Pixels, Pixels]:
         """Seeds, and which labels SEC is to be asked for, (k,)."""
         data, watch = self.data, self.stages.open_watch()
-        if self.recipe.starts_from_nothing:  # the eyes' body learns no more, the segmenter's does
-            network = copy.deepcopy(network)
-        eyes = open_eyes(network, len(data.labels), self.recipe.seed)
-        if self.recipe.starts_from_nothing:
-            measure(eyes.module.body, data, network.input_format)
+        eyes = open_eyes(features, len(data.labels), self.recipe.seed)
         train_eyes(eyes, data, self.recipe, watch)
         seeds, wide = place_seeds(eyes, data, self.side, self.recipe.edges, watch.report)
         undrawn = np.isin(np.arange(len(data.pictures)), list(data.masks), invert=True)

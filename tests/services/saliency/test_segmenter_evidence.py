@@ -22,9 +22,10 @@ from services.saliency.segmentation.evidence import (
     compute_evidence_loss,
     widen,
 )
+from services.saliency.segmentation.features import Features, measure
 from services.saliency.segmentation.labelled import BACKGROUND, UNKNOWN, LabelledSet
 from services.saliency.segmentation.model import Segmenter
-from services.saliency.segmentation.network import build_segmentation_network
+from services.saliency.segmentation.network import SteadyBody, build_segmentation_network
 from services.saliency.segmentation.recipe import Engine, Recipe
 from services.saliency.segmentation.seeds import LEAST_KEPT, bring_to_edges, choose_seeds, spread_seeds
 
@@ -117,15 +118,14 @@ def test_a_label_that_every_picture_shows_says_nothing_about_its_size():
 
 
 def test_what_lies_elsewhere_in_a_picture_changes_no_evidence_here():
-    network = build_segmentation_network("mobilenetv2_100", 2, input_size=128, stride=4)
-    eyes = refined.open_eyes(network, 2, 0)
+    network = build_segmentation_network("mobilenetv2_100", 2, input_size=128, stride=4, local=True)
+    pictures = np.full((2, 128, 128, 3), 120, np.uint8)
+    pictures[1, 112:, 112:] = 200
+    eyes = refined.open_eyes(Features(network.module.body, network.network, pictures), 2, 0)
     for head in eyes.module.heads:
         head.score.weight.data.normal_(generator=torch.Generator().manual_seed(0))
-    plain = torch.zeros(1, 3, 128, 128)
-    changed = plain.clone()
-    changed[..., 112:, 112:] = 1
     with torch.no_grad():
-        first, second = (eyes.module(each)[FINE] for each in (plain, changed))
+        first, second = eyes.module(eyes.features.read(np.arange(2), mirrored=False))[FINE]
     assert not torch.equal(first[..., -4:, -4:], second[..., -4:, -4:])
     assert torch.equal(first[..., :8, :8], second[..., :8, :8])
 
@@ -133,13 +133,29 @@ def test_what_lies_elsewhere_in_a_picture_changes_no_evidence_here():
 def test_seeds_are_of_what_a_picture_shows_and_there_is_always_one():
     data = draw_labelled(3)
     network = build_segmentation_network("small", 2, input_size=SIDE)
-    eyes = refined.open_eyes(network, 2, 0)  # nothing learnt: nothing speaks for anything
+    body = SteadyBody(network.module.body, network.module.widths)
+    eyes = refined.open_eyes(
+        Features(body, network.network, data.pictures), 2, 0
+    )  # nothing learnt: nothing speaks for anything
     seeds, wide = refined.place_seeds(eyes, data, 8, Edges(), Watch().report)
     for present, own in zip(data.present, seeds, strict=True):
         labels = np.flatnonzero(present) + 1
         assert set(np.unique(own).tolist()) <= {BACKGROUND, UNKNOWN, *labels.tolist()}
         assert present.any() or (own == BACKGROUND).all()
     assert not wide.any(), "nothing says that anything is large"
+
+
+class Sides:
+    """Of a picture, its side alone."""
+
+    def __init__(self, side):
+        self.side = side
+
+    def read(self, batch, *, mirrored):
+        return [torch.empty(len(batch), 0, self.side, self.side)]
+
+    def compute(self, pictures):
+        return [torch.empty(len(pictures), 0, *pictures.shape[1:3])]
 
 
 class SeesHalf(torch.nn.Module):
@@ -149,10 +165,11 @@ class SeesHalf(torch.nn.Module):
         super().__init__()
         self.side, self.inside = side, inside
 
-    def forward(self, inputs):
-        count, cells = len(inputs), inputs.shape[-1] // 4
+    def forward(self, maps):
+        count, _, _, side = maps[0].shape
+        cells = side // 4
         shown = self.inside.astype(np.float32)
-        if inputs.shape[-1] == self.side:
+        if side == self.side:
             shown = cv2.erode(shown, np.ones((17, 17), np.uint8))
         odds = torch.from_numpy(cv2.resize(shown, (cells, cells), interpolation=cv2.INTER_AREA) * 10 - 5)
         logits = torch.zeros(count, 2, cells, cells)
@@ -168,8 +185,7 @@ def test_a_large_object_is_seen_whole_in_a_picture_of_half_the_size():
     # Two labels' worth of colour inside, so that the CRF alone does not fill what the look left out.
     pictures[0, 12:52, 12:22] = (20, 160, 20)
     data = LabelledSet(pictures, ("part",), np.array([[True], [False]]), np.array([0, -1]), ("", ""))
-    form = build_segmentation_network("small", 1, input_size=64).input_format
-    eyes = refined.EyeNetwork(SeesHalf(64, inside), form, {"x": torch.nn.Parameter(torch.zeros(1))}, {})
+    eyes = refined.EyeNetwork(SeesHalf(64, inside), Sides(64), {}, {})
     seeds, wide = refined.place_seeds(eyes, data, 16, Edges(), Watch().report)
     assert not wide.any()
     found = seeds[0] == 1
@@ -220,7 +236,7 @@ def test_a_local_network_learns_its_head_alone_and_keeps_what_it_measured():
     image = data.pictures[0]
     before = Segmenter(network, LABELS, CPU).score([image])
     network.module.head.score.weight.data.normal_(generator=torch.Generator().manual_seed(0))
-    refined.measure(network.module.body, data, network.input_format)
+    measure(network.module.body, network.network, data.pictures)
     segmenter = Segmenter(network, LABELS, CPU)
     scores = segmenter.score([image])
     assert not np.array_equal(scores, before)

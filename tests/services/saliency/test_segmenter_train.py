@@ -198,7 +198,7 @@ def test_what_somebody_drew_takes_the_place_of_the_cues(monkeypatch):
 def test_a_stroke_is_a_seed_where_it_lies(monkeypatch, engine):
     seen = []
     learner = "train_sec" if engine is Engine.SEC else "train_refined"
-    monkeypatch.setattr(training, learner, lambda network, data, recipe, watch: seen.append(data.seeds))
+    monkeypatch.setattr(training, learner, lambda network, data, *_: seen.append(data.seeds))
     data = draw_labelled(3)
     stroke = np.full((SIDE, SIDE), UNKNOWN, np.uint8)
     stroke[10, 2:30], stroke[50, 20:40] = data.mains[2] + 1, BACKGROUND  # each an eighth of a cell wide

@@ -96,12 +96,12 @@ class _Page:
         return JSONResponse({"outcomes": await self._desk.clerk.keep(decisions)})
 
     async def list_verdicts(self, request: Request) -> Response:
-        judge = self._desk.judge
-        if judge is None:
+        told = self._desk.verdicts
+        if told is None:
             return JSONResponse({"verdicts": [], "total": 0, "failure": ""})
         since = request.query_params.get("since", "0")
-        verdicts = judge.list_since(int(since) if since.isascii() and since.isdigit() and len(since) < 10 else 0)
-        return JSONResponse({"verdicts": verdicts, "total": judge.total, "failure": judge.failure})
+        verdicts = told.list_since(int(since) if since.isascii() and since.isdigit() and len(since) < 10 else 0)
+        return JSONResponse({"verdicts": verdicts, "total": told.total, "failure": told.failure})
 
     async def judge(self, request: Request) -> Response:
         judge = self._desk.judge

@@ -67,6 +67,13 @@ def sort_by_mask(items: Iterable[Item], limit: int, labels: Collection[str]) -> 
     return heapq.nsmallest(limit, items, key=measure)
 
 
+def list_unmasked(items: Iterable[Item], labels: Collection[str]) -> dict[str, str]:
+    """First labels, by identifier, of items of whose pixels nothing is known and whose label is one of `labels`."""
+    return {
+        item.item_id: item.label for item in items if item.label in labels and not (item.has_mask or item.has_trimap)
+    }
+
+
 def _measure_certainty(item: Item) -> tuple[int, float, str]:
     open_ones = [each for each in item.annotations if each.state is AnnotationState.PROPOSED]
     if not open_ones:

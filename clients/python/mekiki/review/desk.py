@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import Self
 
@@ -9,9 +10,9 @@ import numpy as np
 
 from mekiki import AsyncClient, Item, ItemRef, MekikiError, errors
 from mekiki.review.album import Album
-from mekiki.review.assignment import Assignment, sort_by_doubt, sort_by_mask
+from mekiki.review.assignment import Assignment, list_unmasked, sort_by_doubt, sort_by_mask
 from mekiki.review.decisions import Clerk
-from mekiki.review.judge import Judge, end
+from mekiki.review.judge import Finder, Judge, Verdicts, end
 from mekiki.review.masks import Masks
 from mekiki.review.messages import Json, write_item
 from mekiki.review.pictures import Picture, draw_picture, draw_thumbnail, paint_heat
@@ -36,6 +37,7 @@ class Desk:
         self.clerk = Clerk(client, assignment, self.masks)
         self.segmented: tuple[str, ...] = ()
         self.judge = Judge(client, dataset, assignment.detector) if assignment.detector else None
+        self.finder = Finder(client, dataset, assignment.segmenter) if assignment.segmenter else None
         self.thumbnails = Album(client, dataset, draw_thumbnail, THUMBNAIL_BYTES)
         self.pictures = Album(client, dataset, draw_picture, PICTURE_BYTES)
         self._client = client
@@ -59,7 +61,10 @@ class Desk:
         names = [item.item_id for item in items]
         self._beside.append(asyncio.create_task(self._draw_ahead(names)))
         if self.judge is not None:
-            self._beside.append(asyncio.create_task(self._judge_all(self.judge, names)))
+            self._beside.append(asyncio.create_task(_gather(self.judge, self.judge.judge_all(names))))
+        elif self.finder is not None:
+            labels = list_unmasked(items, self.segmented)
+            self._beside.append(asyncio.create_task(_gather(self.finder, self.finder.find_all(labels))))
         return self
 
     async def __aexit__(
@@ -69,6 +74,11 @@ class Desk:
             await end(task)
         await self.thumbnails.close()
         await self.pictures.close()
+
+    @property
+    def verdicts(self) -> Verdicts | None:
+        """What is said of the items: by the detector of the assignment, else by its segmenter."""
+        return self.judge or self.finder
 
     async def read_items(self) -> tuple[list[Item], int]:
         """The items to look through, the most doubtful first, and how many there are in all."""
@@ -131,11 +141,12 @@ class Desk:
         except MekikiError as error:  # they are drawn when they are asked for
             _log.info("thumbnails are not drawn ahead: %s", error.message)
 
-    async def _judge_all(self, judge: Judge, item_ids: list[str]) -> None:
-        try:
-            await judge.judge_all(item_ids)
-        except MekikiError as error:
-            judge.failure = error.message
+
+async def _gather(verdicts: Verdicts, gathering: Awaitable[None]) -> None:
+    try:
+        await gathering
+    except MekikiError as error:
+        verdicts.failure = error.message
 
 
 def read_classifier(source: str) -> str:

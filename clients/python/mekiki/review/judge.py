@@ -1,20 +1,19 @@
-"""What a detector says of the items, gathered while people look, and asked for anew once it has learnt."""
+"""What a detector or a segmenter says of the items, gathered while people look."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 
-from mekiki import AsyncClient, Frame, ImageLike, ItemRef
+from mekiki import AsyncClient, Frame, ImageLike, ItemRef, Segmentation
 from mekiki.review.messages import Json, write_verdict
 
 
-class Judge:
-    """Verdicts on items of a data set."""
+class Verdicts:
+    """What is said of items of a data set, as it comes."""
 
-    def __init__(self, client: AsyncClient, dataset: str, detector: str) -> None:
+    def __init__(self, client: AsyncClient, dataset: str) -> None:
         self._client = client
         self._dataset = dataset
-        self._detector = detector
         self._verdicts: list[Json] = []
         self.total = 0
         self.failure = ""
@@ -23,15 +22,22 @@ class Judge:
         """The verdicts after the first `number`."""
         return self._verdicts[max(number, 0) :]
 
+    async def _show(self, item_ids: Sequence[str]) -> AsyncIterator[Frame[ImageLike]]:
+        for item_id in item_ids:
+            yield Frame(ItemRef(self._dataset, item_id), item_id)
+
+
+class Judge(Verdicts):
+    """Verdicts of a detector; it is asked for one anew once it has learnt."""
+
+    def __init__(self, client: AsyncClient, dataset: str, detector: str) -> None:
+        super().__init__(client, dataset)
+        self._detector = detector
+
     async def judge_all(self, item_ids: Sequence[str]) -> None:
         """Judges items in order; one that cannot be judged says why."""
         self.total = len(item_ids)
-
-        async def frames() -> AsyncIterator[Frame[ImageLike]]:
-            for item_id in item_ids:
-                yield Frame(ItemRef(self._dataset, item_id), item_id)
-
-        answers = self._client.anomaly.score_images(self._detector, frames(), heatmap_side=0)
+        answers = self._client.anomaly.score_images(self._detector, self._show(item_ids), heatmap_side=0)
         async with aclosing(answers):
             async for answer in answers:
                 if answer.error is not None:
@@ -45,6 +51,31 @@ class Judge:
             item_id,
             await self._client.anomaly.score_image(self._detector, ItemRef(self._dataset, item_id), heatmap_side=0),
         )
+
+
+class Finder(Verdicts):
+    """How sure a segmenter is of what it finds."""
+
+    def __init__(self, client: AsyncClient, dataset: str, segmenter: str) -> None:
+        super().__init__(client, dataset)
+        self._segmenter = segmenter
+
+    async def find_all(self, labels: Mapping[str, str]) -> None:
+        """Looks for the label of each item, by identifier, in order; one that cannot be looked at says why."""
+        self.total = len(labels)
+        answers = self._client.saliency.segment_images(self._segmenter, self._show(list(labels)))
+        async with aclosing(answers):
+            async for answer in answers:
+                if answer.error is not None:
+                    self._verdicts.append({"item_id": answer.id, "error": answer.error.message})
+                else:
+                    found = measure_sureness(answer.value, labels[answer.id])
+                    self._verdicts.append({"item_id": answer.id, "found": found})
+
+
+def measure_sureness(told: Segmentation, label: str) -> float:
+    """How sure a segmenter is of the pixels of a label, 0 to 1; 0 where it finds none."""
+    return next((segment.score for segment in told.segments if segment.label == label), 0.0)
 
 
 async def end(task: asyncio.Task[None]) -> None:

@@ -29,7 +29,8 @@ export class Bar {
       segmenter ? el("small", {}, " segmented by ", foreign(segmenter)) : null);
     this.fill.style.width = `${total ? (100 * done) / total : 0}%`;
     const left = leftMs === null ? "" : ` · ${tellTime(leftMs)} left`;
-    const judging = detector && store.judged.done < store.judged.total ? ` · judging ${store.judged.done} of ${store.judged.total}` : "";
+    const { judged } = store;
+    const judging = judged.done < judged.total ? ` · ${detector ? "judging" : "looking at"} ${judged.done} of ${judged.total}` : "";
     const more = store.total > total ? ` (of ${store.total.toLocaleString("en")})` : "";
     this.count.textContent = `${done.toLocaleString("en")} of ${total.toLocaleString("en")}${more}${left}${judging}`;
     this.filters.hidden = mode !== "sheet";

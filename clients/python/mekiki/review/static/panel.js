@@ -53,6 +53,7 @@ export class Panel {
   drawVerdict(id) {
     const verdict = this.store.verdicts.get(id);
     this.verdict.hidden = !this.store.review.detector;
+    if (this.verdict.hidden) return;
     this.verdict.dataset.verdict = verdict?.verdict ?? "";
     if (!verdict) return replace(this.verdict, el("b", {}, "being judged …"));
     if (verdict.error) return replace(this.verdict, el("b", {}, "not judged"), el("span", {}, visible(verdict.error)));

@@ -129,7 +129,7 @@ class Cell {
     this.node.dataset.state = state;
     replace(this.frame, ...boxes.map(({ box: [left, top, right, bottom], state: said }) =>
       svg("rect", { x: left, y: top, width: right - left, height: bottom - top, class: said })));
-    replace(this.caption, foreign(item.id, { class: "name" }), el("span", { class: "say" }, this.store.review.segmenter ? sayMask(item) : say(boxes, verdict, item)));
+    replace(this.caption, foreign(item.id, { class: "name" }), el("span", { class: "say" }, this.store.review.segmenter ? sayMask(item, verdict?.found) : say(boxes, verdict, item)));
   }
 }
 
@@ -148,9 +148,11 @@ function tellMask(store, id) {
   return store.passed.has(id) ? "rejected" : "bare";
 }
 
-function sayMask({ has_mask, has_trimap, labels }) {
+function sayMask({ has_mask, has_trimap, labels }, found) {
   if (has_mask || has_trimap) return has_mask ? "mask" : "scribbles";
-  return visible(labels[0] ?? "no label");
+  const label = visible(labels[0] ?? "no label");
+  if (found === undefined) return label;
+  return found ? `${label} ${percent(found)}` : `${label}: not found`;
 }
 
 function say(boxes, verdict, item) {

@@ -39,7 +39,7 @@ export class Store {
     setInterval(() => this.adopt(), ADOPT_MS);
     setInterval(() => document.hidden || this.refresh().catch(() => {}), POLL_MS);
     addEventListener("focus", () => this.refresh().catch(() => {}));
-    if (this.review.detector) this.followVerdicts();
+    if (this.review.detector || segmenter) this.followVerdicts();
   }
 
   async adopt() {
@@ -256,13 +256,20 @@ export class Store {
   }
 
   // Anomalies that are nearest to the threshold first, then what nobody judged, then normals.
+  rankAlarm(id) {
+    const verdict = this.verdicts.get(id);
+    if (verdict?.verdict === "anomalous") return verdict.score / verdict.threshold;
+    return verdict?.verdict === "normal" ? 1e9 - verdict.score / verdict.threshold : 1e8;
+  }
+
+  // What the segmenter is unsure of first, then what it was not asked for yet; what needs nobody stays where it is.
+  rankFound(id) {
+    if (this.isMasked(id)) return 2;
+    return this.verdicts.get(id)?.found ?? 1;
+  }
+
   sortByVerdict() {
-    const rank = (id) => {
-      const verdict = this.verdicts.get(id);
-      if (verdict?.verdict === "anomalous") return verdict.score / verdict.threshold;
-      return verdict?.verdict === "normal" ? 1e9 - verdict.score / verdict.threshold : 1e8;
-    };
-    const ranks = new Map(this.order.map((id) => [id, rank(id)]));
+    const ranks = new Map(this.order.map((id) => [id, this.review.detector ? this.rankAlarm(id) : this.rankFound(id)]));
     this.order.sort((a, b) => ranks.get(a) - ranks.get(b));
     this.ranks = new Map(this.order.map((id, number) => [id, number]));
   }
