@@ -20,7 +20,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from services.saliency import bundle
 from services.saliency.model import Classifier, Question
 from services.saliency.pictures import Pixels
 from services.saliency.recipe import Recipe as ClassifierRecipe
@@ -130,14 +129,8 @@ class _Task:
 
     def learn_body(self, body: nn.Module) -> None:
         """A body that starts from nothing learns the labels first: seeds alone hardly teach it to tell kinds apart."""
-
-        def search() -> tuple[Pixels]:
-            learnt = self.train_classifier(Watch(self.stages.open_watch().report)).network.module.state_dict()
-            tensors = {name: learnt[name.removeprefix("trunk.")] for name in body.state_dict()}
-            return (np.frombuffer(bundle.pack(tensors, {}), np.uint8).copy(),)
-
-        (packed,) = self.stages.keep("body", search)
-        body.load_state_dict(bundle.unpack(packed.tobytes())[0])
+        learnt = self.learn_labels().network.module.state_dict()
+        body.load_state_dict({name: learnt[name.removeprefix("trunk.")] for name in body.state_dict()})
 
     def steady(self, network: SegmentationNetwork) -> Features:
         """What a body that will learn makes of the pictures now."""
@@ -167,19 +160,25 @@ class _Task:
         segmenter = Segmenter(network, data.labels, self.device)
         return spread_seeds(segmenter, data, found, self.recipe.edges, stages.open_watch().report)
 
-    def train_classifier(self, watch: Watch) -> Classifier:
-        """Of the first labels of pictures; normal pictures are one more."""
+    def learn_labels(self) -> Classifier:
+        """The classifier of the first labels of pictures; normal pictures are one more."""
         data = self.data
-        labels = tuple(data.labels[main] if main >= 0 else NORMAL for main in data.mains)
-        told = TrainingSet(data.pictures, labels, data.groups)
-        usual = ClassifierRecipe(backbone=self.recipe.backbone, seed=self.recipe.seed)
-        training = train_classifier(told, usual, weights=self.weights, device=self.device, watch=watch)
-        return Classifier(training.network, training.labels, self.device)
+
+        def search() -> tuple[Pixels]:
+            labels = tuple(data.labels[main] if main >= 0 else NORMAL for main in data.mains)
+            told = TrainingSet(data.pictures, labels, data.groups)
+            usual = ClassifierRecipe(backbone=self.recipe.backbone, seed=self.recipe.seed)
+            watch = self.stages.open_watch()
+            training = train_classifier(told, usual, weights=self.weights, device=self.device, watch=watch)
+            learnt = Classifier(training.network, training.labels, self.device)
+            return (np.frombuffer(learnt.save(), np.uint8).copy(),)
+
+        (packed,) = self.stages.keep("classifier", search)
+        return Classifier.load(packed.tobytes(), self.device)
 
     def find_cues(self) -> Pixels:
         """What is known of each position, (n, side, side) uint8: the class, or UNKNOWN."""
-        data, watch = self.data, self.stages.open_watch()
-        classifier = self.train_classifier(watch)
+        data, classifier = self.data, self.learn_labels()
         total, side = len(data.pictures), self.side
         seeds = np.full((total, side, side), UNKNOWN, np.uint8)
         for start in range(0, total, CUE_BATCH):
@@ -187,7 +186,7 @@ class _Task:
             for number, maps in zip(numbers, _explain(data, classifier, side, numbers), strict=True):
                 cues = find_cues(maps, data.present[number])
                 seeds[number][cues.any(0)] = cues.argmax(0)[cues.any(0)]
-            watch.report(PHASE, numbers.stop, total)
+            self.stages.open_watch().report(PHASE, numbers.stop, total)
         return seeds
 
 

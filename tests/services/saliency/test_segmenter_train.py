@@ -155,6 +155,16 @@ def test_every_stage_of_refined_goes_on_exactly_where_it_was():
         assert (evidence in told, spreading in told) == (is_before, phase != last), phase
 
 
+def test_a_body_that_starts_from_nothing_and_cues_come_from_one_classifier(monkeypatch):
+    trained, phases = [], []
+    train = training.train_classifier
+    monkeypatch.setattr(training, "train_classifier", lambda *args, **named: trained.append(1) or train(*args, **named))
+    watch = Watch(report=lambda phase, *_, **__: phases.append(phase))
+    train_on(draw_labelled(3), replace(SHORT, engine=Engine.REFINED), watch)
+    assert "looking for cues" in phases
+    assert trained == [1]
+
+
 @pytest.mark.parametrize("damage", ["torn", "other data", "other recipe"])
 def test_a_checkpoint_that_does_not_fit_is_ignored(damage):
     data, recipe = draw_labelled(3, seed=8 if damage == "other data" else 0), SHORT
