@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -56,6 +57,21 @@ async def test_a_data_set_goes_through_every_format(run, tmp_path):
             if form in ("coco", "datumaro", "labelme", "cvat"):
                 assert (read.mask is None) == (before.mask is None)
                 assert read.mask is None or (read.mask == before.mask).all()
+
+
+async def test_scribbles_are_no_masks_and_are_not_exported(run, tmp_path):
+    write_dataset("datumaro", tmp_path / "in", pictures(masked=True))
+    await run("push", tmp_path / "in", "parts")
+    before = await list_items(run.address, "parts")
+    scribbled = next(read for read in before if read.mask is not None)
+    async with mekiki.AsyncClient(run.address) as client:
+        trimap = np.full(scribbled.mask.shape, mekiki.Trimap.UNKNOWN, np.uint8)
+        trimap[:2], trimap[2:4] = mekiki.Trimap.OBJECT, mekiki.Trimap.BACKGROUND
+        await client.codec.update_item("parts", scribbled.item.item_id, trimap=trimap)
+    await run("export", "parts", tmp_path / "out", "--format", "coco", "--masks", "--lossless")
+    await run("push", tmp_path / "out", "again")
+    masked = {read.item.sha256 for read in await list_items(run.address, "again") if read.mask is not None}
+    assert masked == {read.item.sha256 for read in before if read.mask is not None} - {scribbled.item.sha256}
 
 
 async def test_many_are_made_of_few_and_none_of_test(run, tmp_path):

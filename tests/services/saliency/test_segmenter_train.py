@@ -223,6 +223,19 @@ def test_a_stroke_is_a_seed_where_it_lies(monkeypatch, engine):
     assert np.array_equal(drawn[known], expected[known])
 
 
+def test_a_training_that_goes_on_believes_strokes_and_asks_the_segmenter_for_the_rest(segmenter, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "train_sec", lambda network, data, recipe, watch: seen.append(data.seeds))
+    data = draw_labelled(3)
+    stroke = np.full((SIDE, SIDE), UNKNOWN, np.uint8)
+    stroke[:8], stroke[56:] = data.mains[2] + 1, BACKGROUND
+    train_on(replace(data, trimaps={2: stroke}), SHORT, base=segmenter)
+    (drawn,) = seen
+    expected = ask_for_seeds(segmenter, data, Watch().report)
+    expected[2, 0], expected[2, 7] = data.mains[2] + 1, BACKGROUND
+    assert np.array_equal(drawn, expected)
+
+
 def test_a_checkpoint_of_other_strokes_is_ignored():
     data = draw_labelled(3)
     drawn = replace(data, trimaps={2: np.zeros((SIDE, SIDE), np.uint8)})
