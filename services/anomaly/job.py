@@ -2,6 +2,8 @@
 
 import secrets
 
+import torch
+
 import mekiki
 from mekiki.anomaly.v1 import anomaly_pb2
 from services.anomaly import messages
@@ -85,6 +87,9 @@ def _open_detector(catalogue: Catalogue, detector: str, settings: AnomalySetting
 
 
 if __name__ == "__main__":
+    # Gradients of what has learnt well are next to nothing, and a processor takes ten times as long for denormal numbers:
+    # they count as zero. Threads to come inherit that.
+    torch.set_flush_denormal(True)
     handlers: dict[str, Handler] = {
         "TrainDetector": train_detector,
         "CalibrateDetector": calibrate_detector,

@@ -77,6 +77,7 @@ def main() -> None:
     if not root.is_dir() or weights is None:
         print(f"skipped: {root} does not exist, or no weights (set MEKIKI_TEST_DATA, MEKIKI_WEIGHTS_DIR)")
         return
+    torch.set_flush_denormal(True)
     figures = Figures("segmentation")
     training, tests = list(read_tiles(root, "train")), list(read_tiles(root, "test"))
     labels = tuple(sorted({tile.label for tile in training} - {""}))

@@ -33,6 +33,7 @@ def main() -> None:
     weights = find_backbone()
     if weights is None:
         return
+    torch.set_flush_denormal(True)
     figures = Figures("segmentation_sizes")
     labels = tuple(sorted(part.name for part in PARTS))
     learning = [tile for _, tile in render(LEARNING, COUNT, EMPTY_EVERY)]
