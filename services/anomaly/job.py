@@ -87,7 +87,7 @@ def _open_detector(catalogue: Catalogue, detector: str, settings: AnomalySetting
 
 
 if __name__ == "__main__":
-    # Gradients of what has learnt well are next to nothing, and a processor takes ten times as long for denormal numbers:
+    # Gradients of what has learnt well are next to nothing, and a processor takes ten times as long for denormals:
     # they count as zero. Threads to come inherit that.
     torch.set_flush_denormal(True)
     handlers: dict[str, Handler] = {
