@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mekiki.demo.cards import choose_boxes
+from mekiki.demo.cards import choose_fairly
 from mekiki.demo.report import write_report
 from mekiki.demo.results import (
     Boxed,
@@ -16,6 +16,8 @@ from mekiki.demo.results import (
     Circumstances,
     Journey,
     Judged,
+    Masked,
+    Masks,
     Promise,
     Results,
     Serving,
@@ -57,6 +59,13 @@ def box(index: int, size: int) -> Boxed:
     )  # fmt: skip
 
 
+def mask(index: int, size: int) -> Masked:
+    part = PARTS[index % 3]
+    picture = render_station(part, "", 3, index, size)
+    found = picture.part if index else np.zeros_like(picture.part)  # the first one is not found
+    return Masked(f"images/{part.name}/{index:04d}.png", part.name, found, 0.8, picture.pixels, picture.part)
+
+
 def build_results(size: int = 96, defect_label: str = "") -> Results:
     """Return results as the demonstration would, from rendered parts and made-up heat maps."""
     judged = [judge(index, "", size) for index in range(8)]
@@ -89,6 +98,8 @@ def build_results(size: int = 96, defect_label: str = "") -> Results:
             "Screws, nuts, washers and bare tables, one label a picture.", "voc",
         ),
         boxes_skipped="",
+        masks=Masks(("nut", "screw", "washer"), tuple(mask(i, size) for i in range(7))),
+        masks_skipped="",
     )  # fmt: skip
 
 
@@ -195,6 +206,19 @@ def test_a_test_set_of_one_side_only_still_makes_a_report(tmp_path, results, kep
     assert "NaN" not in (tmp_path / "summary.json").read_text()
 
 
+def test_without_outlines_the_reason_is_given(tmp_path, results):
+    changed = replace(results, masks=None, masks_skipped="no weights.")
+    assert "no weights." in "".join(read(write_report(changed, tmp_path).read_text()).words)
+
+
+def test_outlines_are_shown_and_judged(tmp_path, results):
+    page = write_report(results, tmp_path).read_text()
+    words = " ".join("".join(read(page).words).split())
+    assert "It finds 6 of 7. With the true outlines they overlap (IoU) by 0.86 on average." in words
+    assert "not found" in words
+    assert len(list((tmp_path / "pictures").glob("mask-*"))) == 7
+
+
 def test_the_choice_of_boxes_takes_the_labels_in_turn(results):
-    chosen = choose_boxes(results.boxes.images, 6)
+    chosen = choose_fairly(results.boxes.images, 6)
     assert sorted(image.label for image in chosen) == ["nut", "nut", "screw", "screw", "washer", "washer"]

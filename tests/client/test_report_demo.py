@@ -27,6 +27,8 @@ from mekiki import (
     Progress,
     ReadItem,
     ScoredImage,
+    Segment,
+    Segmentation,
     ServiceStatus,
     Threshold,
     Verdict,
@@ -140,6 +142,19 @@ class Services:
         labels = ("bad", "good")
         return done(Classifier(classifier, 1, labels, self._weights(backbone), 224, 0.9, "image", 8, 2, 3, NOW))
 
+    def train_segmenter(self, segmenter, items, normal_labels, backbone, input_size):
+        self.asked.append(("segmenter", backbone, items, normal_labels))
+        return done(SimpleNamespace(labels=("nut", "screw", "washer")))
+
+    def segment_images(self, segmenter, images):
+        for frame in images:
+            assert frame.value.startswith(b"\x89PNG")
+            label = frame.id.split("/")[1]
+            mask = np.zeros((384, 384), bool)
+            mask[:, :96] = True
+            segment = Segment(label, mask, Box(0, 0, 96, 384), int(mask.sum()), None, 0.7)
+            yield Answer(frame.id, Segmentation((segment,), ModelRef(segmenter, 1), 384, 384), None)
+
     def annotate_dataset(self, classifier, items, **arguments):
         self.asked.append(("annotate", items, arguments))
         return done(None)
@@ -222,7 +237,17 @@ def test_without_a_folder_sample_parts_are_rendered(monkeypatch, tmp_path):
     summary = run_against(services, monkeypatch, tmp_path, None)
     assert summary["source"] == "20 sample screws"
     assert summary["boxes_drawn"] == 30  # of 40 labelled pictures, a quarter bare tables
+    assert (summary["masks_found"], summary["masks_skipped"]) == (30, "")
+    assert 0 < summary["mask_mean_iou"] < 0.5
+    assert next(entry[1::2] for entry in services.asked if entry[0] == "segmenter") == ("mobilenetv2_100", ("empty",))
     assert (tmp_path / "out/voc/ImageSets/Main/trainval.txt").read_text().count("\n") == 30
+
+
+def test_no_outlines_are_learnt_without_weights(monkeypatch, tmp_path):
+    services = Services(has_weights=False)
+    summary = run_against(services, monkeypatch, tmp_path, None)
+    assert "weights" in summary["masks_skipped"]
+    assert not any(entry[0] == "segmenter" for entry in services.asked)
 
 
 def test_services_that_do_not_start_leave_the_end_of_their_log(monkeypatch, tmp_path):

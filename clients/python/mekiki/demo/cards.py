@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 
-from mekiki.demo.figures import box_iou
-from mekiki.demo.results import Boxed, Judged, Results
+from mekiki.demo.figures import box_iou, mask_iou
+from mekiki.demo.results import Boxed, Judged, Masked, Results
 from mekiki.report.album import Album, Card, Shot
-from mekiki.report.pictures import Pixels, draw_box, overlay_heat
+from mekiki.report.pictures import Pixels, draw_box, lay_mask, overlay_heat
+
+Labelled = TypeVar("Labelled", Boxed, Masked)
 
 RED = (213, 94, 0)
-# Okabe and Ito's palette: labels of boxes differ for everybody's eyes, and are written beside them anyway.
-BOX_COLOURS = ((86, 180, 233), (240, 228, 66), (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178))
+# Okabe and Ito's palette: labels differ for everybody's eyes, and are written beside them anyway.
+COLOURS = ((86, 180, 233), (240, 228, 66), (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178))
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,34 @@ def show_boxes(images: Sequence[Boxed], labels: Sequence[str], album: Album) -> 
     return [_box_card(image, f"box-{number}", labels, album) for number, image in enumerate(images, 1)]
 
 
+def show_masks(images: Sequence[Masked], labels: Sequence[str], album: Album) -> list[Card]:
+    """Return a card per image with the pixels of its label, coloured by label."""
+    return [_mask_card(image, f"mask-{number}", labels, album) for number, image in enumerate(images, 1)]
+
+
+def _mask_card(image: Masked, name: str, labels: Sequence[str], album: Album) -> Card:
+    drawn = lay_mask(image.pixels, image.mask, _choose_colour(image.label, labels))
+    shot = album.add(name, drawn, f"{image.label} with its outline", 300)
+    overlap = f"score {image.score:.2f}" if image.truth is None else f"IoU {mask_iou(image.mask, image.truth):.2f}"
+    remark = "" if image.mask.any() else "not found"
+    return Card((shot,), image.label, overlap, remark, is_wrong=False, name=PurePosixPath(image.item_id).name)
+
+
+def _choose_colour(label: str, labels: Sequence[str]) -> tuple[int, int, int]:
+    return COLOURS[labels.index(label) % len(COLOURS)] if label in labels else COLOURS[0]
+
+
 def _box_card(image: Boxed, name: str, labels: Sequence[str], album: Album) -> Card:
-    colour = BOX_COLOURS[labels.index(image.label) % len(BOX_COLOURS)] if image.label in labels else BOX_COLOURS[0]
+    colour = _choose_colour(image.label, labels)
     shot = album.add(name, draw_box(image.pixels, image.box, colour), f"{image.label} with its box", 300)
     overlap = f"IoU {box_iou(image.box, image.truth):.2f}" if image.truth else f"score {image.score:.2f}"
     remark = "for a person to check" if image.needs_review else ""
     return Card((shot,), image.label, overlap, remark, is_wrong=False, name=PurePosixPath(image.item_id).name)
 
 
-def choose_boxes(images: Sequence[Boxed], count: int) -> list[Boxed]:
+def choose_fairly(images: Sequence[Labelled], count: int) -> list[Labelled]:
     """Return a fair choice: the labels in turn, and of each label evenly from its best to its worst."""
-    by_label: dict[str, list[Boxed]] = {}
+    by_label: dict[str, list[Labelled]] = {}
     for image in sorted(images, key=lambda image: -image.score):
         by_label.setdefault(image.label, []).append(image)
     each = max(count // max(len(by_label), 1), 1)
@@ -89,6 +109,6 @@ def choose_boxes(images: Sequence[Boxed], count: int) -> list[Boxed]:
     return [image for group in picked for image in group][:count]
 
 
-def _spread(group: list[Boxed], count: int) -> list[Boxed]:
+def _spread(group: list[Labelled], count: int) -> list[Labelled]:
     steps = np.linspace(0, len(group) - 1, min(count, len(group)))
     return [group[round(float(step))] for step in steps]

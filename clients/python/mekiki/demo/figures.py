@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mekiki.demo.curve import measure_auroc
-from mekiki.demo.results import Boxes, Judged, Results
+from mekiki.demo.results import Boxes, Judged, Masks, Results
 from mekiki.report.pictures import Box
 
 
@@ -27,6 +28,7 @@ def list_figures(results: Results) -> tuple[Figure, ...]:
         *_sizes(results),
         *_serving(results),
         *(_boxes(results.boxes) if results.boxes else ()),
+        *(_masks(results.masks) if results.masks else ()),
         _total_time(results),
     )
 
@@ -44,6 +46,7 @@ def summarise(results: Results) -> dict[str, object]:
         "background": made_with.background,
         "versions": dict(made_with.versions),
         "boxes_skipped": results.boxes_skipped,
+        "masks_skipped": results.masks_skipped,
         "figures": [
             {"figure": f.name, "value": f.value, "unit": f.unit, "label": f.label, "shown": f.shown}
             for f in list_figures(results)
@@ -85,6 +88,12 @@ def box_iou(one: Box, other: Box) -> float:
     inter = max(width, 0) * max(height, 0)
     areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
     return inter / (areas - inter)
+
+
+def mask_iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Return the intersection of two masks over their union, 0 to 1; 1 where both are empty."""
+    either = int((one | other).sum())
+    return int((one & other).sum()) / either if either else 1.0
 
 
 def points_at_defect(image: Judged) -> bool:
@@ -183,6 +192,19 @@ def _boxes(boxes: Boxes) -> tuple[Figure, ...]:
         *figures,
         Figure("box_mean_iou", mean, "share", "Overlap with the true box (IoU), mean", f"{mean:.2f}"),
         Figure("boxes_over_half", fair, "images", "Boxes with an IoU of 0.5 or more", f"{fair} of {len(ious)}"),
+    )
+
+
+def _masks(masks: Masks) -> tuple[Figure, ...]:
+    count, found = len(masks.images), sum(bool(image.mask.any()) for image in masks.images)
+    figures = (Figure("masks_found", found, "images", "Outlines found from labels alone", f"{found} of {count:,}"),)
+    ious = [mask_iou(image.mask, image.truth) for image in masks.images if image.truth is not None]
+    if not ious:
+        return figures
+    mean = float(np.mean(ious))
+    return (
+        *figures,
+        Figure("mask_mean_iou", mean, "share", "Overlap with the true outline (IoU), mean", f"{mean:.2f}"),
     )
 
 

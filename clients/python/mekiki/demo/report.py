@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from mekiki.demo.cards import HeatScale, choose_boxes, show_boxes, show_journey, show_judged
+from mekiki.demo.cards import HeatScale, choose_fairly, show_boxes, show_journey, show_judged, show_masks
 from mekiki.demo.charts import draw_latencies, draw_sizes
 from mekiki.demo.curve import bound_share, measure_auroc, trace_roc
 from mekiki.demo.figures import Figure, list_figures, show_bytes, show_share, summarise
@@ -44,6 +44,7 @@ class Page:
     best: list[Card]
     mistakes: list[Card]
     boxes: list[Card]
+    masks: list[Card]
     scale: HeatScale
 
 
@@ -75,7 +76,7 @@ def compose_page(results: Results, album: Album) -> Page:
     bad = sorted(results.bad, key=lambda image: -image.score)
     good = sorted(results.good, key=lambda image: image.score)
     wrong = [image for image in (*bad[::-1], *good[::-1]) if image.is_anomalous == image.is_good]
-    boxes = results.boxes
+    boxes, masks = results.boxes, results.masks
     return Page(
         results=results,
         figures={figure.name: figure for figure in list_figures(results)},
@@ -87,7 +88,8 @@ def compose_page(results: Results, album: Album) -> Page:
         worst=show_judged([image for image in bad if image.is_anomalous][:6], "worst", album, scale),
         best=show_judged([image for image in good if not image.is_anomalous][:3], "best", album, scale),
         mistakes=show_judged(wrong[:6], "mistake", album, scale),
-        boxes=show_boxes(choose_boxes(boxes.images, 12), boxes.labels, album) if boxes else [],
+        boxes=show_boxes(choose_fairly(boxes.images, 12), boxes.labels, album) if boxes else [],
+        masks=show_masks(choose_fairly(masks.images, 12), masks.labels, album) if masks else [],
         scale=scale,
     )
 

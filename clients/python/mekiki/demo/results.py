@@ -102,6 +102,26 @@ class Boxes:
     exported_to: str  # folder of the VOC files, relative to the report
 
 
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """An image with the pixels that were found to show its label."""
+
+    item_id: str
+    label: str
+    mask: NDArray[np.bool_]  # (h, w); nothing where the label was not found
+    score: float  # mean probability over these pixels
+    pixels: Pixels
+    truth: NDArray[np.bool_] | None  # (h, w) where the part is; None where nobody knows
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Outlines that were learnt from labels alone."""
+
+    labels: tuple[str, ...]
+    images: tuple[Masked, ...]
+
+
 @dataclass(frozen=True)
 class Stage:
     """A step of the demonstration and how long it took."""
@@ -139,6 +159,8 @@ class Results:
     serving: Serving
     boxes: Boxes | None
     boxes_skipped: str  # why there are no boxes; empty when there are
+    masks: Masks | None
+    masks_skipped: str  # why there are no masks; empty when there are
 
     @property
     def good(self) -> tuple[Judged, ...]:

@@ -11,13 +11,21 @@ from pathlib import Path
 from rich.console import Console
 
 from mekiki import Client, Detector, EncodedDataset, ItemFilter, ItemForm, ScoredImage
-from mekiki.demo import boxes, steps
-from mekiki.demo.boxes import Task
+from mekiki.demo import steps
+from mekiki.demo.drawing import Drawn, draw_from_labels
 from mekiki.demo.figures import list_figures, summarise
 from mekiki.demo.host import host_services
 from mekiki.demo.narrator import Narrator
 from mekiki.demo.report import write_report
-from mekiki.demo.results import Boxes, Circumstances, Journey, Judged, Promise, Results, Serving, Sizes
+from mekiki.demo.results import (
+    Circumstances,
+    Journey,
+    Judged,
+    Promise,
+    Results,
+    Serving,
+    Sizes,
+)
 from mekiki.demo.source import (
     Labelled,
     Photo,
@@ -91,14 +99,12 @@ def run_demo(
             client = stack.enter_context(wait_for_client())
         names = _Names.at(started)
         found = _inspect(client, names.parts, source, narrator)
-        task, reason = _plan_boxes(client, names, source, labelled, narrator)
-        drawn = boxes.draw_boxes(client, names.kinds, task, found.weights, narrator, out) if task else None
+        dataset = names.kinds if labelled else names.parts
+        drawn = draw_from_labels(client, dataset, source, labelled, found.weights, narrator, out)
         versions = _versions(client, is_local=running is None)
-    classifier_weights = drawn[1].weights.description if drawn else ""
     command = _tell_command(data, running)
-    made = _circumstances(source, command, started, found, versions, classifier_weights, narrator)
-    results = _collect(made, found, drawn[0] if drawn else None, reason)
-    return _present(results, out, narrator)
+    made = _circumstances(source, command, started, found, versions, drawn.classifier_weights, narrator)
+    return _present(_collect(made, found, drawn), out, narrator)
 
 
 def _start(running: Client | None, out: Path, stack: ExitStack) -> Callable[[], Client]:
@@ -211,16 +217,6 @@ def _follow_worst(client: Client, normals: ItemFilter, source: Source, judged: t
     return steps.follow_part(client, normals, photo)
 
 
-def _plan_boxes(
-    client: Client, names: _Names, source: Source, labelled: Labelled | None, narrator: Narrator
-) -> tuple[Task | None, str]:
-    if labelled is None:
-        return boxes.plan_test_images(names.parts, source.test)
-    with narrator.step("Store the labelled images", len(labelled.photos)) as bar:
-        steps.push_photos(client, names.kinds, labelled.photos, bar)
-    return boxes.plan_labelled(names.kinds, labelled), ""
-
-
 def _versions(client: Client, *, is_local: bool) -> tuple[tuple[str, str], ...]:
     """Return what computed: of services that ran elsewhere only their version is known."""
     product = ("Mekiki", client.check_service("anomaly").version or "unknown")
@@ -256,7 +252,7 @@ def _circumstances(
     )
 
 
-def _collect(made: Circumstances, found: _Inspection, drawn: Boxes | None, reason: str) -> Results:
+def _collect(made: Circumstances, found: _Inspection, drawn: Drawn) -> Results:
     return Results(
         circumstances=made,
         sizes=found.sizes,
@@ -265,8 +261,10 @@ def _collect(made: Circumstances, found: _Inspection, drawn: Boxes | None, reaso
         failures=found.failures,
         journey=found.journey,
         serving=found.serving,
-        boxes=drawn,
-        boxes_skipped=reason,
+        boxes=drawn.boxes,
+        boxes_skipped=drawn.boxes_skipped,
+        masks=drawn.masks,
+        masks_skipped=drawn.masks_skipped,
     )
 
 

@@ -34,7 +34,7 @@ class Photo:
     path: Path
     label: str
     split: str
-    truth: Path | None = None  # mask of its defect
+    truth: Path | None = None  # mask of its defect, or of the part that it shows
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,10 @@ def render_labelled(folder: Path, count: int, on_progress: Progress) -> Labelled
     """Render `count` pictures of screws, nuts, washers and bare tables into `folder` and return them."""
     render_kinds(folder, count=count, seed=SEED, size=384, on_progress=on_progress)
     truth = json.loads((folder / "boxes.json").read_text(encoding="utf-8"))["images"]
-    photos = tuple(Photo(name, folder / name, entry["label"], "train") for name, entry in sorted(truth.items()))
+    photos = tuple(
+        Photo(name, folder / name, entry["label"], "train", _outline_of(folder, name))
+        for name, entry in sorted(truth.items())
+    )
     return Labelled(photos, {name: _as_box(entry["box"]) for name, entry in truth.items() if entry["label"] != EMPTY})
 
 
@@ -117,7 +120,7 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def read_truth(photo: Photo, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
-    """Return where the defect of a test image is, None where nobody knows or the mask does not fit."""
+    """Return where an image's defect or part is, None where nobody knows or the mask does not fit."""
     if photo.truth is None:
         return None
     mask = read_pixels(photo.truth)
@@ -136,6 +139,11 @@ def _list_photos(folder: Path, split: str, label: str) -> tuple[Photo, ...]:
 def _truth_of(folder: Path, label: str, path: Path) -> Path | None:
     mask = folder / "masks" / label / f"{path.stem}.png"
     return mask if mask.is_file() else None
+
+
+def _outline_of(folder: Path, name: str) -> Path | None:
+    outline = folder / "part_masks" / name.removeprefix("images/")
+    return outline if outline.is_file() else None
 
 
 def _as_box(values: list[int]) -> Box:

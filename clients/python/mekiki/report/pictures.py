@@ -25,6 +25,15 @@ def overlay_heat(pixels: Pixels, heatmap: NDArray[np.float32], low: float, high:
     return np.asarray(np.rint(as_rgb(pixels) * (1 - opacity) + colour * opacity), dtype=np.uint8)
 
 
+def lay_mask(pixels: Pixels, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> Pixels:
+    """Return the image as RGB with the pixels of a mask (h, w) tinted, and their outline in full colour."""
+    drawn = as_rgb(pixels).copy()
+    drawn[mask] = np.rint(0.45 * drawn[mask] + 0.55 * np.array(colour)).astype(np.uint8)
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(drawn, outlines, -1, colour, max(1, round(max(drawn.shape) / 300)))
+    return drawn
+
+
 def draw_box(pixels: Pixels, box: Box, colour: tuple[int, int, int], thickness: int = 0) -> Pixels:
     """Return the image as RGB with a box drawn in `colour`, its line dark-rimmed so that it shows on any ground."""
     drawn = as_rgb(pixels).copy()
