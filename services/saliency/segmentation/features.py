@@ -13,8 +13,8 @@ import torch
 from services.saliency.detection.network import fold_trunk
 from services.saliency.explain import run_many_in_fixed_batches
 from services.saliency.network import Network
-from services.saliency.pictures import Pixels, normalise
-from services.saliency.segmentation.network import SteadyBody
+from services.saliency.pictures import Pixels
+from services.saliency.segmentation.network import SteadyBody, feed
 
 BATCH = 8  # pictures
 MOST_KEPT_BYTES = 1 << 30  # in the temporary folder; what has no room is computed each time
@@ -31,7 +31,7 @@ class Features:
         """Of pictures (n, s, s, 3) uint8, by the body of a network; it is not to be measured again."""
         self._body = fold_trunk(body, network)
         self._pictures = pictures
-        self._form = network.input_format
+        self._network = network
         self._device = next(body.parameters()).device
         self._shapes = [each.shape[1:] for each in self._compute(pictures[:1])]
         width = sum(int(np.prod(shape)) for shape in self._shapes)
@@ -80,7 +80,7 @@ class Features:
         def forward(part: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return tuple(each.permute(0, 2, 3, 1) for each in self._body(part))
 
-        return run_many_in_fixed_batches(forward, normalise(pictures, self._form.mean, self._form.std, self._device))
+        return run_many_in_fixed_batches(forward, feed(self._network, pictures))
 
     def _unfold(self, rows: torch.Tensor) -> list[torch.Tensor]:
         parts = torch.split(rows, [int(np.prod(shape)) for shape in self._shapes], 1)
@@ -92,6 +92,5 @@ class Features:
 
 def measure(body: SteadyBody, network: Network, pictures: Pixels) -> None:
     """Measures what the body of a network makes of the pictures."""
-    form, device = network.input_format, next(body.parameters()).device
     for start in range(0, len(pictures), BATCH):
-        body.measure(normalise(np.array(pictures[start : start + BATCH]), form.mean, form.std, device))
+        body.measure(feed(network, np.array(pictures[start : start + BATCH])))

@@ -116,8 +116,13 @@ class SegmentationNetwork:
 
     def feed(self, pictures: Pixels) -> torch.Tensor:
         """Pictures (n, s, s, 3) as inputs of the network, (n, 3, s, s)."""
-        form = self.network.input_format
-        return normalise(pictures, form.mean, form.std, next(self.module.parameters()).device)
+        return feed(self.network, pictures)
+
+
+def feed(network: Network, pictures: Pixels) -> torch.Tensor:
+    """Pictures (n, s, s, 3) as inputs of a network, (n, 3, s, s), where it is."""
+    form = network.input_format
+    return normalise(pictures, form.mean, form.std, next(network.module.parameters()).device)
 
 
 def build_segmentation_network(

@@ -8,7 +8,6 @@ from mekiki.demo.narrator import Narrator
 from mekiki.demo.results import Masked, Masks
 from mekiki.demo.source import Labelled, Photo, read_pixels, read_truth
 from mekiki.demo.steps import Weights
-from mekiki.sample_parts import EMPTY
 
 INPUT_SIZE = 224
 OWN_IMAGES = "of images of your own `mekiki train segmenter` learns outlines, which takes some minutes more."
@@ -32,7 +31,7 @@ def draw_masks(
             input_size=INPUT_SIZE,
         )
         trained = bar.watch(operation)
-    shown = [photo for photo in labelled.photos if photo.label != EMPTY]
+    shown = [photo for photo in labelled.photos if photo.label not in task.skip_labels]
     with narrator.step("Find the pixels", len(shown)) as bar:
         files: list[ImageLike | Frame[ImageLike]] = [Frame(photo.path.read_bytes(), photo.item_id) for photo in shown]
         masked = []

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 
-from mekiki import AsyncClient, Frame, ImageLike, ItemRef, Segmentation
+from mekiki import AsyncClient, Frame, ImageLike, ItemRef, Segment, Segmentation
 from mekiki.review.messages import Json, write_verdict
 
 
@@ -69,13 +69,13 @@ class Finder(Verdicts):
                 if answer.error is not None:
                     self._verdicts.append({"item_id": answer.id, "error": answer.error.message})
                 else:
-                    found = measure_sureness(answer.value, labels[answer.id])
-                    self._verdicts.append({"item_id": answer.id, "found": found})
+                    found = find_segment(answer.value, labels[answer.id])
+                    self._verdicts.append({"item_id": answer.id, "found": found.score if found else 0.0})
 
 
-def measure_sureness(told: Segmentation, label: str) -> float:
-    """How sure a segmenter is of the pixels of a label, 0 to 1; 0 where it finds none."""
-    return next((segment.score for segment in told.segments if segment.label == label), 0.0)
+def find_segment(told: Segmentation, label: str) -> Segment | None:
+    """The pixels of a label; None where a segmenter finds none."""
+    return next((segment for segment in told.segments if segment.label == label), None)
 
 
 async def end(task: asyncio.Task[None]) -> None:

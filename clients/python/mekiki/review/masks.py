@@ -7,7 +7,7 @@ import numpy as np
 from mekiki import AsyncClient, Item, ItemFilter, ItemRef, Trimap, errors
 from mekiki.review.assignment import Assignment
 from mekiki.review.drawn import write_drawn
-from mekiki.review.judge import measure_sureness
+from mekiki.review.judge import find_segment
 from mekiki.review.messages import Json
 
 
@@ -45,9 +45,9 @@ class Masks:
         label = (await self._client.codec.get_item(dataset, item_id)).label
         found = await self._client.saliency.segment_image(segmenter, ItemRef(dataset, item_id))
         inside = np.full((found.image_height, found.image_width), Trimap.BACKGROUND, np.uint8)
-        for segment in found.segments:
-            if segment.label == label:
-                inside[segment.mask] = Trimap.OBJECT
+        segment = find_segment(found, label)
+        if segment:
+            inside[segment.mask] = Trimap.OBJECT
         model = f"{found.model.name}@{found.model.version}"
         drawn = await asyncio.to_thread(write_drawn, inside)
-        return {"label": label, "drawn": drawn, "score": measure_sureness(found, label), "model": model}
+        return {"label": label, "drawn": drawn, "score": segment.score if segment else 0.0, "model": model}
